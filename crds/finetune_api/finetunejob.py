@@ -1,0 +1,367 @@
+"""`FineTuneJob.spec`: what to train, on which data, how, where."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from finetune_api.base import (
+    ApiModel,
+    Decimal,
+    Duration,
+    LabelMap,
+    ObjectName,
+    Quantity,
+    Uri,
+    cel,
+    rules,
+)
+
+
+class SecretRef(ApiModel):
+    """A Secret in the job's own namespace. Its keys are the usual environment names
+    (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL)."""
+
+    name: ObjectName
+
+
+class Stored(ApiModel):
+    """A thing in storage and the credentials to reach it."""
+
+    uri: Uri
+    secret_ref: SecretRef | None = None
+
+
+class Model(Stored):
+    """The base model: a Hugging Face model directory with safetensors weights and a tokenizer."""
+
+
+class DataFormat(StrEnum):
+    AUTO = "Auto"
+    MESSAGES = "Messages"
+    ALPACA = "Alpaca"
+    PROMPT_COMPLETION = "PromptCompletion"
+
+
+class DataSource(Stored):
+    """One JSONL file, or a prefix below which every *.jsonl file is read."""
+
+    format: DataFormat = DataFormat.AUTO
+    limit: Annotated[int, Field(ge=1, description="Read at most this many records.")] | None = None
+
+
+class Validation(ApiModel):
+    """Held-out records: a share of the training records by content hash, or sources of their own."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel("!(has(self.percent) && has(self.sources))", "set either percent or sources, not both")
+        )
+    )
+
+    percent: Annotated[int, Field(ge=0, le=50)] | None = None
+    sources: Annotated[list[DataSource], Field(min_length=1, max_length=16)] | None = None
+
+
+class Overflow(StrEnum):
+    TRUNCATE = "Truncate"
+    DROP = "Drop"
+    ERROR = "Error"
+
+
+class Data(ApiModel):
+    train: Annotated[list[DataSource], Field(min_length=1, max_length=64)]
+    validation: Validation = Validation()
+    max_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens per record.")] = 2048
+    on_overflow: Annotated[
+        Overflow,
+        Field(
+            description="What happens to a record longer than maxLength. "
+            "A record whose targets would be cut off entirely is dropped and counted."
+        ),
+    ] = Overflow.TRUNCATE
+    max_bad_records: Annotated[int, Field(ge=0, description="Malformed records to skip before the job fails.")] = 0
+
+
+class MethodType(StrEnum):
+    FULL_FINE_TUNE = "FullFineTune"
+    LORA = "LoRA"
+
+
+class LoRA(ApiModel):
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[int, Field(ge=1, le=4096)] = 32
+    dropout: Annotated[str, Field(max_length=24, pattern=r"^0(\.[0-9]+)?$")] = "0"
+    target_modules: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]],
+        Field(min_length=1, max_length=64, description="AllLinear, or module names as the model spells them."),
+    ] = ["AllLinear"]
+    rslora: bool = False
+
+
+class Method(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.lora) || self.type == 'LoRA'",
+                "the lora block belongs to type LoRA; remove it or set type: LoRA",
+            )
+        )
+    )
+
+    type: MethodType
+    lora: LoRA | None = None
+
+
+class SchedulerType(StrEnum):
+    COSINE = "Cosine"
+    LINEAR = "Linear"
+    CONSTANT = "Constant"
+
+
+class LRScheduler(ApiModel):
+    type: SchedulerType = SchedulerType.COSINE
+    warmup_percent: Annotated[int, Field(ge=0, le=100)] = 3
+    min_lr_percent: Annotated[int, Field(ge=0, le=100, description="Floor, as a share of learningRate.")] = 0
+
+
+class Optimizer(ApiModel):
+    type: Literal["AdamW"] = "AdamW"
+    weight_decay: Decimal = "0"
+
+
+class Precision(StrEnum):
+    BF16 = "BF16"
+    FP32 = "FP32"
+
+
+class OnOOM(StrEnum):
+    HALVE_MICRO_BATCH = "HalveMicroBatch"
+    FAIL = "Fail"
+
+
+class Training(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel("!(has(self.epochs) && has(self.maxSteps))", "set either epochs or maxSteps, not both"),
+            cel(
+                "!(has(self.globalBatchSize) && has(self.microBatchSize)) || "
+                "self.globalBatchSize % self.microBatchSize == 0",
+                "globalBatchSize must be a multiple of microBatchSize",
+            ),
+        )
+    )
+
+    epochs: Annotated[int, Field(ge=1, le=1000, description="3 when neither is set.")] | None = None
+    max_steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    learning_rate: Annotated[Decimal, Field(description="2e-4 for LoRA, 2e-5 for FullFineTune when unset.")] | None = (
+        None
+    )
+    scheduler: LRScheduler = LRScheduler()
+    optimizer: Optimizer = Optimizer()
+    global_batch_size: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=65_536,
+                description="Records per optimizer step over all GPUs. "
+                "Unset: 8 to 64, so that an epoch has at least 50 steps.",
+            ),
+        ]
+        | None
+    ) = None
+    micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    max_grad_norm: Decimal = "1.0"
+    precision: Precision = Precision.BF16
+    on_oom: Annotated[OnOOM, Field(alias="onOOM")] = OnOOM.HALVE_MICRO_BATCH
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42
+
+
+class Trainer(ApiModel):
+    image: (
+        Annotated[str, Field(min_length=1, max_length=512, description="Unset: the chart's trainer image.")] | None
+    ) = None
+
+
+class Toleration(ApiModel):
+    key: Annotated[str, Field(max_length=316)] | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Annotated[str, Field(max_length=253)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+
+
+class EnvVar(ApiModel):
+    """A plain variable. Names that start with FINETUNE_ are refused: they belong to the contract with the trainer."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel("!self.name.startsWith('FINETUNE_')", "variables that start with FINETUNE_ are reserved")
+        )
+    )
+
+    name: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    value: Annotated[str, Field(max_length=4096)] = ""
+
+
+ResourceMap = Annotated[dict[Annotated[str, Field(max_length=316)], Quantity], Field(max_length=16)]
+
+
+class Resources(ApiModel):
+    """The gang's shape. Requests and limits are per pod."""
+
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    gpus_per_node: Annotated[int, Field(ge=0, le=64, description="0 trains on CPU.")] = 1
+    processes_per_node: Annotated[int, Field(ge=1, le=64, description="Unset: gpusPerNode, or 1 on CPU.")] | None = None
+    gpu_resource: Annotated[str, Field(min_length=1, max_length=316)] = "nvidia.com/gpu"
+    requests: ResourceMap | None = None
+    limits: ResourceMap | None = None
+    node_selector: LabelMap | None = None
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None
+    scheduler_name: ObjectName | None = None
+    runtime_class_name: ObjectName | None = None
+    service_account_name: ObjectName | None = None
+    image_pull_secrets: Annotated[list[SecretRef], Field(max_length=8)] | None = None
+    shared_memory: Annotated[Quantity, Field(description="Size of /dev/shm.")] = "1Gi"
+    env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
+
+
+class Scheduling(ApiModel):
+    priority_class_name: ObjectName | None = None
+    start_timeout: Annotated[
+        Duration,
+        Field(description="All pods of an attempt must run within this time, else GPUs are released."),
+    ] = "15m"
+
+
+class Keep(ApiModel):
+    last: Annotated[int, Field(ge=2, le=100)] = 2
+
+
+class Checkpoint(ApiModel):
+    uri: Annotated[Uri, Field(description="Unset: the run directory below the installation's store.")] | None = None
+    secret_ref: SecretRef | None = None
+    interval: Duration = "10m"
+    interval_steps: Annotated[int, Field(ge=1)] | None = None
+    keep: Keep = Keep()
+    notice: Annotated[
+        Duration, Field(description="The warning a spot node gives; the pods' grace period is at least this.")
+    ] = "2m"
+
+
+class Metric(StrEnum):
+    LOSS = "loss"
+    PERPLEXITY = "perplexity"
+    EXACT_MATCH = "exactMatch"
+
+
+class Gate(ApiModel):
+    """One condition on the final artefact. `max` and `min` are absolute; `relativeTo: Base` asks that the metric is
+    not worse than the base model's by more than `tolerance` (in the metric's own unit)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "has(self.max) || has(self.min) || has(self.relativeTo)",
+                "set at least one of max, min, relativeTo",
+            ),
+            cel("!has(self.tolerance) || has(self.relativeTo)", "tolerance belongs to relativeTo"),
+        )
+    )
+
+    metric: Metric
+    max: Decimal | None = None
+    min: Decimal | None = None
+    relative_to: Literal["Base"] | None = None
+    tolerance: Decimal | None = None
+
+
+class GenerationSamples(ApiModel):
+    """Greedy decoding of held-out prompts, for exactMatch."""
+
+    count: Annotated[int, Field(ge=0, le=10_000, description="Prompts to decode; 0 turns exactMatch off.")] = 64
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 64
+
+
+class OnGateFailure(StrEnum):
+    BLOCK = "Block"
+    WARN = "Warn"
+
+
+class Evaluation(ApiModel):
+    perplexity: Annotated[bool, Field(description="Held-out loss and perplexity, for base and final model.")] = True
+    samples: GenerationSamples = GenerationSamples()
+    gate: Annotated[list[Gate], Field(max_length=16)] = []
+    on_gate_failure: OnGateFailure = OnGateFailure.BLOCK
+
+
+class Output(ApiModel):
+    uri: Annotated[Uri, Field(description="Unset: <run directory>/model.")] | None = None
+    secret_ref: SecretRef | None = None
+    merge: Annotated[bool, Field(description="Merge the adapter into the base weights (LoRA).")] = True
+
+
+class PublishResources(ApiModel):
+    gpus: Annotated[int, Field(ge=0, le=64)] | None = None
+    requests: ResourceMap | None = None
+    limits: ResourceMap | None = None
+
+
+class Publish(ApiModel):
+    resources: Annotated[PublishResources, Field(description="Of the publish pod; unset: one node of the job.")] = (
+        PublishResources()
+    )
+
+
+class Backoff(ApiModel):
+    initial: Duration = "10s"
+    max: Duration = "5m"
+
+
+class Retry(ApiModel):
+    max_restarts: Annotated[int, Field(ge=0, le=1000, description="Preemptions do not count.")] = 3
+    backoff: Backoff = Backoff()
+    hang_timeout: Duration = "10m"
+    active_deadline: Annotated[Duration, Field(description="From the first attempt's start to its end.")] | None = None
+    no_progress_limit: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Attempts in a row without a newly committed step, whatever the cause, before NoProgress.",
+        ),
+    ] = 3
+
+
+class FineTuneJobSpec(ApiModel):
+    model: Model
+    data: Data
+    method: Method
+    training: Training = Training()
+    trainer: Trainer = Trainer()
+    resources: Resources = Resources()
+    scheduling: Scheduling = Scheduling()
+    checkpoint: Checkpoint = Checkpoint()
+    evaluation: Evaluation = Evaluation()
+    output: Output = Output()
+    publish: Publish = Publish()
+    retry: Retry = Retry()
+    suspend: bool = False
+    retain_pods: Annotated[
+        Duration,
+        Field(description="How long finished Jobs and pods stay. The FineTuneJob itself is never deleted."),
+    ] = "24h"
+    run_id: (
+        Annotated[
+            str,
+            Field(
+                max_length=63,
+                pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+                description="Change it to train the same spec on the same data once more.",
+            ),
+        ]
+        | None
+    ) = None

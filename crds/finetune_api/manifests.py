@@ -1,0 +1,97 @@
+"""The documents that make bytes in storage count: fences, checkpoint manifests, model manifests.
+
+A reader trusts nothing that no manifest names, and nothing whose digest differs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from finetune_api.base import WireModel
+
+Digest = Annotated[str, Field(pattern=r"^(xxh3|sha256):[0-9a-f]{32,64}$")]
+
+
+class FileRecord(WireModel):
+    path: Annotated[str, Field(min_length=1, max_length=1024)]
+    size: Annotated[int, Field(ge=0)]
+    digest: Digest
+
+
+class Fence(WireModel):
+    """Put at an attempt's start. Checkpoints of lower attempts beyond `resume_step` no longer count."""
+
+    format: int = 1
+    attempt: Annotated[int, Field(ge=1)]
+    resume_step: Annotated[int, Field(ge=0)]
+    """0: from the base model."""
+    resume_attempt: int = 0
+    """The attempt whose checkpoint is resumed; 0 with resume_step 0."""
+    at: str
+
+
+class CheckpointManifest(WireModel):
+    format: int = 1
+    job_uid: str
+    spec_digest: str
+    attempt: int
+    step: int
+    total_steps: int
+    epoch: float
+    tokens: int
+    """Target tokens seen since step 0."""
+    world_size: int
+    global_batch_size: int
+    seed: int
+    loss: float | None = None
+    trainable_digest: Digest
+    """Over the trainable parameters by name, dtype, shape and bytes: equal weights have equal digests whatever
+    the attempt or the world size that wrote them."""
+    files: Annotated[list[FileRecord], Field(min_length=1)]
+    seconds: float
+    at: str
+
+
+class MetricValue(WireModel):
+    base: float | None = None
+    final: float
+    samples: int
+    """Tokens for loss and perplexity, prompts for exactMatch."""
+
+
+class GateResult(WireModel):
+    metric: str
+    passed: bool
+    message: str
+    """In words, with values: `perplexity 4.10 <= max 5`."""
+
+
+class Lineage(WireModel):
+    namespace: str
+    name: str
+    uid: str
+    run_key: str
+    model_uri: str
+    model_revision: str
+    data_fingerprint: str
+    checkpoint_step: int
+    checkpoint_attempt: int
+    trainable_digest: Digest
+    trainer_version: str
+    seed: int
+
+
+class ModelManifest(WireModel):
+    format: int = 1
+    kind: Annotated[str, Field(pattern=r"^(Merged|Adapter|Full)$")]
+    digest: Digest
+    """sha256 over the sorted file records: the identity of the published model."""
+    files: Annotated[list[FileRecord], Field(min_length=1)]
+    metrics: dict[str, MetricValue] = {}
+    gate: list[GateResult] = []
+    gate_passed: bool
+    """False only with onGateFailure: Warn."""
+    lineage: Lineage
+    at: str

@@ -1,0 +1,65 @@
+"""The identity of a run: what must be equal for two jobs to train the same model.
+
+Secrets, resources, evaluation, output and retry policy are left out: they change where and how a run happens, not what
+it learns. The canonical form carries a format version and is golden-tested, so that an operator upgrade never renames
+a run directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from finetune_api.finetunejob import FineTuneJobSpec
+
+_FORMAT = 1
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_secrets(v) for k, v in value.items() if k != "secretRef"}
+    if isinstance(value, list):
+        return [_without_secrets(v) for v in value]
+    return value
+
+
+def _training_relevant(spec: FineTuneJobSpec) -> dict[str, Any]:
+    wire = spec.to_wire()
+    training = {k: v for k, v in wire["training"].items() if k not in ("microBatchSize", "onOOM")}
+    return {
+        "model": wire["model"]["uri"],
+        "data": _without_secrets(wire["data"]),
+        "method": wire["method"],
+        "training": training,
+    }
+
+
+def run_key(spec: FineTuneJobSpec, *, model_revision: str, data_fingerprint: str) -> str:
+    """16 hex digits; part of the run directory's path."""
+    return hashlib.sha256(
+        _canonical(
+            {
+                "format": _FORMAT,
+                "spec": _training_relevant(spec),
+                "modelRevision": model_revision,
+                "dataFingerprint": data_fingerprint,
+                "runId": spec.run_id,
+            }
+        )
+    ).hexdigest()[:16]
+
+
+def frozen_digest(spec: FineTuneJobSpec) -> str:
+    """Over the fields that may not change once a run has begun; a difference is `SpecDrift`."""
+    frozen = _training_relevant(spec) | {"checkpoint": spec.checkpoint.uri, "runId": spec.run_id}
+    return hashlib.sha256(_canonical(frozen)).hexdigest()[:16]
+
+
+def spec_digest(spec: FineTuneJobSpec) -> str:
+    """Over the whole spec: which spec an attempt was made from."""
+    return hashlib.sha256(_canonical(spec.to_wire())).hexdigest()[:16]

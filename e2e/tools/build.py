@@ -1,0 +1,185 @@
+"""Build the pinned tools into a per-user cache: `python -m e2e.tools.build [BINARY…]` (default: all).
+
+A binary at its place in the cache is complete: it is linked elsewhere and renamed into place, so an
+interrupted build leaves nothing that looks done. Go's own build and module caches (12 GB for Kubernetes) are
+used only while building; they survive an interruption, to go on from there, and are removed when everything
+asked for is built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2e.tools import golang
+from e2e.tools.places import cache_dir
+from e2e.tools.progress import Progress
+
+MODULES = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One pinned Go module and the binaries wanted from it (binary → package inside the module)."""
+
+    name: str
+    module: str
+    binaries: Mapping[str, str]
+    version_symbols: tuple[str, ...] = ()
+    strip_v: bool = field(default=False, kw_only=True)
+
+    @property
+    def gomod(self) -> str:
+        return (MODULES / self.name / "go.mod").read_text()
+
+    @property
+    def version(self) -> str:
+        found = re.search(rf"^require {re.escape(self.module)} (\S+)$", self.gomod, re.MULTILINE)
+        if not found:
+            raise ValueError(f"e2e/tools/{self.name}/go.mod: expected a line `require {self.module} VERSION`")
+        return found.group(1)
+
+    @property
+    def go_version(self) -> str:
+        found = re.search(r"^go (\S+)$", self.gomod, re.MULTILINE)
+        return found.group(1) if found else "1.26.0"
+
+    @property
+    def ldflags(self) -> str:
+        version = self.version.removeprefix("v") if self.strip_v else self.version
+        return " ".join(["-s -w", *(f"-X {symbol}={version}" for symbol in self.version_symbols)])
+
+    def package(self, binary: str) -> str:
+        return f"{self.module}/{self.binaries[binary]}".rstrip("/.")
+
+
+# In the order in which a cold machine builds them: what others wait for first.
+TOOLS = (
+    Tool("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "."}),
+    Tool(
+        "kubernetes",
+        "k8s.io/kubernetes",
+        {
+            name: f"cmd/{name}"
+            for name in (
+                "kubectl",
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "kube-proxy",
+            )
+        },
+        ("k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"),
+    ),
+    Tool("kwok", "sigs.k8s.io/kwok", {"kwok": "cmd/kwok"}, ("sigs.k8s.io/kwok/pkg/consts.Version",)),
+    Tool("helm", "helm.sh/helm/v4", {"helm": "cmd/helm"}, ("helm.sh/helm/v4/internal/version.version",)),
+    Tool(
+        "containerd",
+        "github.com/containerd/containerd/v2",
+        {name: f"cmd/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+        ("github.com/containerd/containerd/v2/version.Version",),
+    ),
+    Tool("versitygw", "github.com/versity/versitygw", {"versitygw": "cmd/versitygw"}, ("main.Version",)),
+    Tool("coredns", "github.com/coredns/coredns", {"coredns": "."}),
+)
+OWNER = {binary: tool for tool in TOOLS for binary in tool.binaries}
+
+
+def tool_of(binary: str) -> Tool:
+    if binary not in OWNER:
+        raise SystemExit(f"unknown tool {binary!r}; known: {', '.join(sorted(OWNER))}")
+    return OWNER[binary]
+
+
+def tool_dir(binary: str) -> Path:
+    tool = tool_of(binary)
+    return cache_dir() / "tools" / f"{tool.name}@{tool.version}"
+
+
+def path(binary: str) -> Path:
+    """Where the binary is, or will be once built."""
+    return tool_dir(binary) / binary
+
+
+def missing(binaries: Iterable[str]) -> list[str]:
+    return [binary for binary in binaries if not path(binary).exists()]
+
+
+@contextmanager
+def _exclusively(progress: Progress) -> Iterator[None]:
+    """One builder at a time per user: two would fight for both cores and build everything twice."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / "tools.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step("wait for another build of the tools"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ensure(*binaries: str, progress: Progress | None = None) -> dict[str, Path]:
+    """Build what is missing of these binaries (all if none is named); their paths."""
+    wanted = list(binaries) or list(OWNER)
+    if missing(wanted):
+        progress = progress or Progress()
+        with _exclusively(progress):
+            _build(missing(wanted), progress)
+    return {binary: path(binary) for binary in wanted}
+
+
+def _build(binaries: list[str], progress: Progress) -> None:
+    if not binaries:
+        return
+    newest = max((tool_of(b).go_version for b in binaries), key=golang.parse)
+    go = golang.find(newest)
+    scratch = cache_dir() / "build"
+    scratch.mkdir(parents=True, exist_ok=True)
+    env = os.environ | {
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false -modcacherw",
+        "GOCACHE": str(scratch / "gocache"),
+        "GOMODCACHE": str(scratch / "gomod"),
+    }
+    for binary in sorted(binaries, key=list(OWNER).index):
+        tool = tool_of(binary)
+        with progress.step(f"build {binary} {tool.version}"):
+            made = scratch / binary
+            flags = ["-ldflags", tool.ldflags, "-o", str(made)]
+            run = subprocess.run(
+                [go, "build", *flags, tool.package(binary)],
+                cwd=MODULES / tool.name,
+                env=env,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            if run.returncode:
+                raise SystemExit(f"building {binary} failed:\n{run.stdout[-4000:]}")
+            path(binary).parent.mkdir(parents=True, exist_ok=True)
+            made.rename(path(binary))
+    shutil.rmtree(scratch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m e2e.tools.build", description=__doc__.partition("\n")[0])
+    parser.add_argument("binary", nargs="*", help=f"one of {', '.join(OWNER)}; all by default")
+    parser.add_argument("--print-path", action="store_true", help="print where each binary is, one a line")
+    arguments = parser.parse_args()
+    for binary in ensure(*arguments.binary).values():
+        if arguments.print_path:
+            print(binary)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""One line per step with its time: what is going on, and how long each part took, in a terminal or a CI log alike.
+
+A terminal gets a spinner that becomes the line; anything else gets plain lines, and a sign of life during long steps,
+because a CI log without one looks like a hang.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+SIGN_OF_LIFE_EVERY = 30.0
+
+
+class Step:
+    """Handed to the body of a step; `note` adds a remark to its line."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.started = time.monotonic()
+
+    def note(self, remark: str) -> None:
+        self.text = f"{self.text.split(' · ')[0]} · {remark}"
+
+    def line(self) -> str:
+        return f"{time.monotonic() - self.started:7.1f} s  {self.text}"
+
+
+class Progress:
+    """Prints steps to `stream`; `times` keeps (text, seconds) for a summary."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.times: list[tuple[str, float]] = []
+
+    def say(self, text: str) -> None:
+        print(f"           {text}", file=self.stream, flush=True)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Step]:
+        step, over = Step(text), threading.Event()
+        body = self._spin if self.stream.isatty() else self._sign_of_life
+        display = threading.Thread(target=body, args=(step, over), daemon=True)
+        display.start()
+        outcome = "FAILED  "
+        try:
+            yield step
+            outcome = ""
+        finally:
+            over.set()
+            display.join()
+            self.times.append((step.text, time.monotonic() - step.started))
+            seconds, _, words = step.line().partition("  ")
+            print(f"{seconds}  {outcome}{words}", file=self.stream, flush=True)
+
+    def _sign_of_life(self, step: Step, over: threading.Event) -> None:
+        while not over.wait(SIGN_OF_LIFE_EVERY):
+            print(f"{step.line()} …", file=self.stream, flush=True)
+
+    def _spin(self, step: Step, over: threading.Event) -> None:
+        from rich.console import Console
+
+        console = Console(file=self.stream)
+        with console.status(step.line()) as status:
+            while not over.wait(0.5):
+                status.update(step.line())

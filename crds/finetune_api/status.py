@@ -1,0 +1,235 @@
+"""`FineTuneJob.status`: what happened, with evidence, and what happens next.
+
+Besides telling people, it holds the few facts the operator cannot derive again: the attempt it decided on, what preflight
+resolved, when a preemption was noticed. Lists are bounded; older attempts are folded into `totals`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from finetune_api.base import ApiModel
+from finetune_api.manifests import GateResult, MetricValue
+from finetune_api.reports import CheckpointReport, Estimate, PublishedModel
+
+MAX_ATTEMPTS = 10
+MAX_PREEMPTIONS = 10
+
+Short = Annotated[str, Field(max_length=253)]
+Long = Annotated[str, Field(max_length=1100)]
+Message = Annotated[str, Field(max_length=2048)]
+Time = Annotated[str, Field(max_length=32)]
+"""RFC 3339 in UTC."""
+
+
+class StatusModel(ApiModel):
+    """Read leniently: a status written by a newer operator must not stop an older one."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Phase(StrEnum):
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RECOVERING = "Recovering"
+    PUBLISHING = "Publishing"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+
+
+class ConditionType(StrEnum):
+    ACCEPTED = "Accepted"
+    RUNNING = "Running"
+    CHECKPOINTED = "Checkpointed"
+    EVALUATED = "Evaluated"
+    PUBLISHED = "Published"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Condition(StatusModel):
+    type: Short
+    status: Literal["True", "False", "Unknown"]
+    reason: Short
+    message: Message = ""
+    observed_generation: int | None = None
+    last_transition_time: Time
+
+
+class ProgressStatus(StatusModel):
+    summary: Short
+    """`420/1000 42%`."""
+    step: int
+    total_steps: int
+    epoch: float | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: int | None = None
+    eta: Short | None = None
+    loss_text: Short | None = None
+    """The loss with four digits, for the printer column (CRD columns print floats raw)."""
+    stage: Short | None = None
+    unreachable_since: Time | None = None
+    """Polls fail since then; training is not concluded to have failed from that."""
+    updated_at: Time
+
+
+class CheckpointStatus(CheckpointReport):
+    model_config = ConfigDict(extra="ignore")
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "Succeeded"
+    PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    SUSPENDED = "Suspended"
+    START_TIMEOUT = "StartTimeout"
+    DEADLINE = "DeadlineExceeded"
+    INVALID_SPEC = "InvalidSpec"
+    DATA_INVALID = "DataInvalid"
+    OUT_OF_MEMORY = "OutOfMemory"
+    DIVERGED = "Diverged"
+    NO_CHECKPOINT = "NoCheckpoint"
+    STORAGE = "StorageError"
+    DEVICE = "DeviceError"
+    HANG = "Hang"
+    ERROR = "Error"
+    DELETED = "Deleted"
+    """Somebody else deleted the Job."""
+
+
+class AttemptStatus(StatusModel):
+    index: int
+    job: Short
+    generation: int
+    spec_digest: Short
+    nodes: int
+    gpus_per_node: int
+    processes_per_node: int = 1
+    micro_batch_size: int | None = None
+    excluded_nodes: Annotated[list[Short], Field(max_length=16)] = []
+    created_at: Time
+    """When it was decided; its Job follows."""
+    started_at: Time | None = None
+    """When its Job was first seen."""
+    running_at: Time | None = None
+    """When all its pods were first seen running."""
+    resumed_at: Time | None = None
+    """When it took its first step."""
+    finished_at: Time | None = None
+    released_at: Time | None = None
+    """When its last pod was over."""
+    stopping: Short | None = None
+    """Why the operator ends it, decided before the Job is deleted."""
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    start_step: int | None = None
+    end_step: int | None = None
+    """The newest step known to have been reached."""
+    committed_step: int | None = None
+    lost_steps: int | None = None
+    node: Short | None = None
+    """Of the pod that ended it."""
+    message: Message | None = None
+
+
+class PreemptionStatus(StatusModel):
+    attempt: int
+    node: Short | None = None
+    source: Short
+    noticed_at: Time
+    checkpoint_requested_at: Time | None = None
+    checkpoint_committed_at: Time | None = None
+    checkpoint_step: int | None = None
+    pods_released_at: Time | None = None
+    resumed_at: Time | None = None
+    lost_steps: int | None = None
+
+
+class WastedGpuSeconds(StatusModel):
+    preemption: int = 0
+    failure: int = 0
+    queueing: int = 0
+
+
+class Totals(StatusModel):
+    attempts: int = 0
+    preemptions: int = 0
+    restarts: int = 0
+    gpu_seconds: int = 0
+    wasted_gpu_seconds: WastedGpuSeconds = WastedGpuSeconds()
+
+
+class Resolved(StatusModel):
+    """Found by preflight, pinned for the life of the run."""
+
+    model_revision: Short
+    data_fingerprint: Short
+    run_key: Short
+    run_uri: Long
+    image: Annotated[str, Field(max_length=512)]
+    frozen_digest: Short
+    world_size: int | None = None
+    global_batch_size: int | None = None
+    micro_batch_size: int | None = None
+    gradient_accumulation: int | None = None
+
+
+class PreflightStatus(StatusModel):
+    tries: int = 0
+    generation: int = 0
+    reason: Short | None = None
+    finished_at: Time | None = None
+    sampled_records: int | None = None
+
+
+class PublishStatus(StatusModel):
+    tries: int = 0
+    generation: int = 0
+    """Of the spec the newest try was made from."""
+    job: Short | None = None
+    created_at: Time | None = None
+    started_at: Time | None = None
+    finished_at: Time | None = None
+    outcome: Outcome | Literal["GateFailed"] | None = None
+    exit_code: int | None = None
+    message: Message | None = None
+
+
+class EvaluationStatus(StatusModel):
+    metrics: Annotated[dict[Short, MetricValue], Field(max_length=32)] = {}
+    gate: Annotated[list[GateResult], Field(max_length=16)] = []
+    gate_passed: bool | None = None
+
+
+class FineTuneJobStatus(StatusModel):
+    observed_generation: int | None = None
+    phase: Phase | None = None
+    reason: Short | None = None
+    message: Message | None = None
+    restarts: int = 0
+    gpus: int | None = None
+    progress: ProgressStatus | None = None
+    checkpoint: CheckpointStatus | None = None
+    attempts: Annotated[list[AttemptStatus], Field(max_length=MAX_ATTEMPTS)] = []
+    preemptions: Annotated[list[PreemptionStatus], Field(max_length=MAX_PREEMPTIONS)] = []
+    totals: Totals = Totals()
+    preflight: PreflightStatus | None = None
+    estimate: Estimate | None = None
+    resolved: Resolved | None = None
+    publish: PublishStatus | None = None
+    evaluation: EvaluationStatus | None = None
+    output: PublishedModel | None = None
+    conditions: Annotated[list[Condition], Field(max_length=16)] = []

@@ -1,0 +1,78 @@
+"""Every label, annotation, reason and object name, in one place."""
+
+from __future__ import annotations
+
+import hashlib
+
+GROUP = "finetune.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND_JOB = "FineTuneJob"
+
+MANAGER = "finetune-operator"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_JOB = f"{GROUP}/job"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_ROLE = f"{GROUP}/role"
+ANNOTATION_RUN_CONFIG = f"{GROUP}/run-config"
+MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER}"
+
+ROLE_PREFLIGHT = "preflight"
+ROLE_TRAINER = "trainer"
+ROLE_PUBLISHER = "publisher"
+ROLE_GANG = "gang"
+
+CONTAINER = "main"
+"""Name of the one container in each pod we make."""
+GANG_SERVICE = "finetune-gang"
+
+
+def attempt_job(name: str, attempt: int) -> str:
+    return f"{name}-{attempt}"
+
+
+def preflight_pod(name: str) -> str:
+    return f"{name}-preflight"
+
+
+def publish_job(name: str, tries: int) -> str:
+    return f"{name}-publish-{tries}"
+
+
+def token_secret(name: str, attempt: int, uid: str) -> str:
+    """Carries a part of the uid: the operator may not read Secrets, so the name itself must say whose it is."""
+    return f"{name}-{attempt}-token-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
+
+
+def gang_policy(name: str) -> str:
+    return f"{name}-gang"
+
+
+class Reason:
+    """Stable CamelCase reasons of conditions and events."""
+
+    ACCEPTED = "Accepted"
+    PREFLIGHT = "Preflight"
+    INVALID_SPEC = "InvalidSpec"
+    SPEC_DRIFT = "SpecDrift"
+    NAME_CONFLICT = "NameConflict"
+    ALREADY_PUBLISHED = "AlreadyPublished"
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    PREEMPTED = "Preempted"
+    PREEMPTION_NOTICED = "PreemptionNoticed"
+    CHECKPOINT_COMMITTED = "CheckpointCommitted"
+    RESUMED = "Resumed"
+    BACKOFF = "BackOff"
+    ATTEMPT_STARTED = "AttemptStarted"
+    ATTEMPT_FAILED = "AttemptFailed"
+    START_TIMEOUT = "StartTimeout"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    MAX_RESTARTS = "MaxRestartsExceeded"
+    NO_PROGRESS = "NoProgress"
+    PUBLISHING = "Publishing"
+    PUBLISHED = "Published"
+    GATE_FAILED = "GateFailed"
+    SUCCEEDED = "Succeeded"
+    SUSPENDED = "Suspended"

@@ -25,6 +25,7 @@ class ApiModel(BaseModel):
         extra="forbid",
         frozen=True,
         protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
     def to_wire(self) -> dict[str, Any]:

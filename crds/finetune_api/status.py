@@ -1,7 +1,7 @@
 """`FineTuneJob.status`: what happened, with evidence, and what happens next.
 
-Besides telling people, it holds the few facts the operator cannot derive again: the attempt it decided on, what preflight
-resolved, when a preemption was noticed. Lists are bounded; older attempts are folded into `totals`.
+Besides telling people, it holds the few facts the operator cannot derive again: the attempt it decided on, what
+preflight resolved, when a preemption was noticed. Lists are bounded; older attempts are folded into `totals`.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class Outcome(StrEnum):
     STORAGE = "StorageError"
     DEVICE = "DeviceError"
     HANG = "Hang"
+    GATE_FAILED = "GateFailed"
+    """Publish only."""
     ERROR = "Error"
     DELETED = "Deleted"
     """Somebody else deleted the Job."""
@@ -203,7 +205,7 @@ class PublishStatus(StatusModel):
     created_at: Time | None = None
     started_at: Time | None = None
     finished_at: Time | None = None
-    outcome: Outcome | Literal["GateFailed"] | None = None
+    outcome: Outcome | None = None
     exit_code: int | None = None
     message: Message | None = None
 
@@ -232,4 +234,10 @@ class FineTuneJobStatus(StatusModel):
     publish: PublishStatus | None = None
     evaluation: EvaluationStatus | None = None
     output: PublishedModel | None = None
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = []

@@ -63,7 +63,10 @@ Uri = Annotated[
     Field(
         min_length=6,
         max_length=1024,
-        pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?|file:///[^\s])(/[^\s]*|[^\s/]*)*$",
+        pattern=(
+            r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?"
+            r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^\s]*)?|file:///[^\s]*)$"
+        ),
         description="s3://bucket/path, pvc://claim/path (same namespace) or file:///path (local runs only).",
     ),
 ]

@@ -29,8 +29,9 @@ def _without_secrets(value: Any) -> Any:
 
 
 def _training_relevant(spec: FineTuneJobSpec) -> dict[str, Any]:
-    wire = spec.to_wire()
-    training = {k: v for k, v in wire["training"].items() if k not in ("microBatchSize", "onOOM")}
+    # Defaults are left out, so that a field added later with a default changes no key.
+    wire = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    training = {k: v for k, v in wire.get("training", {}).items() if k not in ("microBatchSize", "onOOM")}
     return {
         "model": wire["model"]["uri"],
         "data": _without_secrets(wire["data"]),
@@ -63,3 +64,9 @@ def frozen_digest(spec: FineTuneJobSpec) -> str:
 def spec_digest(spec: FineTuneJobSpec) -> str:
     """Over the whole spec: which spec an attempt was made from."""
     return hashlib.sha256(_canonical(spec.to_wire())).hexdigest()[:16]
+
+
+def publish_digest(spec: FineTuneJobSpec) -> str:
+    """Over evaluation and output: editing them after `GateFailed` publishes again, without training."""
+    wire = spec.to_wire()
+    return hashlib.sha256(_canonical({"evaluation": wire["evaluation"], "output": wire["output"]})).hexdigest()[:16]

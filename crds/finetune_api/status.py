@@ -190,21 +190,34 @@ class Resolved(StatusModel):
 
 
 class PreflightStatus(StatusModel):
+    """The newest finished try."""
+
     tries: int = 0
+    """In a row without a result."""
     generation: int = 0
+    pod_uid: Short | None = None
+    exit_code: int | None = None
     reason: Short | None = None
+    field: Short | None = None
+    message: Message | None = None
     finished_at: Time | None = None
     sampled_records: int | None = None
+    warnings: Annotated[list[Message], Field(max_length=8)] = []
 
 
 class PublishStatus(StatusModel):
-    tries: int = 0
-    generation: int = 0
-    """Of the spec the newest try was made from."""
-    job: Short | None = None
-    created_at: Time | None = None
+    """The newest try."""
+
+    index: int = 0
+    failures: int = 0
+    """In a row; preemptions do not count."""
+    spec_digest: Short
+    """Over the parts of the spec that publishing depends on."""
+    job: Short
+    created_at: Time
     started_at: Time | None = None
     finished_at: Time | None = None
+    stopping: Short | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None
     message: Message | None = None

@@ -15,6 +15,7 @@ LABEL_JOB = f"{GROUP}/job"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_ROLE = f"{GROUP}/role"
 ANNOTATION_RUN_CONFIG = f"{GROUP}/run-config"
+ANNOTATION_GENERATION = f"{GROUP}/generation"
 MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER}"
 
 ROLE_PREFLIGHT = "preflight"
@@ -35,8 +36,8 @@ def preflight_pod(name: str) -> str:
     return f"{name}-preflight"
 
 
-def publish_job(name: str, tries: int) -> str:
-    return f"{name}-publish-{tries}"
+def publish_job(name: str, index: int) -> str:
+    return f"{name}-publish-{index}"
 
 
 def token_secret(name: str, attempt: int, uid: str) -> str:

@@ -1,0 +1,494 @@
+"""The verbs: what a real API server does between a request and its store.
+
+Everything here is synchronous and deterministic (clock, ids and names are injected); the front ends add transport,
+faults and waiting.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from typing import Any
+
+from . import errors, managers, selectors
+from .clock import FakeClock
+from .deletion import delete_object, finalizers_gone
+from .jsontools import copy, digest, rfc3339
+from .kinds import BUILTIN, Resource
+from .patches import json_patch, merge_patch, strategic_patch
+from .store import Key, Obj, Store
+from .strategies import Context, Strategy
+from .strategies.custom import Custom
+from .strategies.typed import decode as decode_typed
+from .writes import WriteLog
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
+APPLY = "application/apply-patch+yaml"
+_PATCHES = {
+    "application/merge-patch+json": merge_patch,
+    "application/json-patch+json": json_patch,
+    "application/strategic-merge-patch+json": strategic_patch,
+}
+_SERVER_SET = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+
+
+class FakeApiServer:
+    def __init__(self, clock: FakeClock | None = None, *, seed: int = 0) -> None:
+        self.clock = clock or FakeClock()
+        self.random = random.Random(seed)
+        self.store = Store()
+        self.writes = WriteLog()
+        self.resources: dict[tuple[str, str], Resource] = {(r.group, r.plural): r for r in BUILTIN}
+        self._ips = 0
+        for name in ("default", "kube-system"):
+            self.create(self.resource("", "namespaces"), "", {"metadata": {"name": name}}, {}, "fake")
+
+    # Kinds
+
+    def resource(self, group: str, plural: str) -> Resource:
+        try:
+            return self.resources[(group, plural)]
+        except KeyError:
+            raise errors.unknown_path() from None
+
+    def by_kind(self, api_version: str, kind: str) -> Resource | None:
+        group = api_version.rpartition("/")[0]
+        return next((r for r in self.resources.values() if r.group == group and r.kind == kind), None)
+
+    def register(self, resource: Resource) -> Resource:
+        self.resources[(resource.group, resource.plural)] = resource
+        return resource
+
+    # Reading
+
+    def key(self, resource: Resource, namespace: str, name: str) -> Key:
+        return Key(resource.group, resource.plural, namespace if resource.namespaced else "", name)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Obj:
+        obj = self.store.get(self.key(resource, namespace, name))
+        if obj is None:
+            raise errors.not_found(resource.group, resource.plural, name)
+        return obj
+
+    def list(
+        self, resource: Resource, namespace: str, params: dict[str, str], *, at: int | None = None
+    ) -> tuple[list[Obj], int]:
+        """All matching objects, by namespace and name, as of a revision (default: now)."""
+        revision = self.store.revision if at is None else at
+        match = selectors.both(params, resource.kind)
+        state = self.store.at(resource.group, resource.plural, revision)
+        keys = sorted(k for k in state if not namespace or k.namespace == namespace)
+        return [state[k] for k in keys if match is None or match(state[k])], revision
+
+    # Writing
+
+    def create(self, resource: Resource, namespace: str, body: Obj, params: dict[str, str], manager: str) -> Obj:
+        obj = self._decode(resource, namespace, body, params)
+        meta = obj["metadata"]
+        if meta.get("resourceVersion"):
+            raise errors.ApiError(400, "BadRequest", "resourceVersion should not be set on objects to be created")
+        for name in _SERVER_SET:
+            meta.pop(name, None)
+        who = managers.Manager(manager, "Update", resource.api_version)
+        obj = managers.update(None, obj, who, resource.type, self.clock.now(), resource.reset(""))
+        return self._insert(resource, namespace, obj, params, "create")
+
+    def _insert(self, resource: Resource, namespace: str, obj: Obj, params: dict[str, str], verb: str) -> Obj:
+        self._need_namespace(resource, namespace)
+        meta = obj["metadata"]
+        meta.pop("resourceVersion", None)
+        for name in _SERVER_SET:
+            meta.pop(name, None)
+        generated = not meta.get("name") and bool(meta.get("generateName"))
+        if generated:
+            meta["name"] = meta["generateName"] + "".join(self.random.choices(_SUFFIX, k=5))
+        if not meta.get("name"):
+            raise errors.invalid(
+                resource.group,
+                resource.kind,
+                "",
+                [("metadata.name", "FieldValueRequired", "Required value: name or generateName is required")],
+            )
+        if resource.namespaced:
+            meta["namespace"] = namespace
+        meta["uid"] = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        meta["creationTimestamp"] = rfc3339(self.clock.now())
+        if resource.generation or resource.custom:
+            meta["generation"] = 1
+        if resource.has_status and resource.custom:
+            obj.pop("status", None)
+        context = Context(self.clock.now(), self._allocate_ip)
+        obj = resource.strategy.prepare_create(obj, context)
+        self._validate(resource, obj, None)
+        key = self.key(resource, namespace, meta["name"])
+        old = self.store.get(key)
+        if old is not None:
+            deleting = "deletionTimestamp" in old["metadata"]
+            raise errors.already_exists(resource.group, resource.plural, meta["name"], deleting=deleting)
+        if params.get("dryRun"):
+            return obj
+        stored = self.store.put(key, obj)
+        self.writes.record(verb, resource, stored, stored)
+        return stored
+
+    def update(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Obj,
+        params: dict[str, str],
+        manager: str,
+        subresource: str = "",
+    ) -> tuple[Obj, bool]:
+        """PUT. Returns the object and whether it was created."""
+        new = self._decode(resource, namespace, body, params)
+        sent = new["metadata"].get("name")
+        if sent and sent != name:
+            raise errors.bad_request(f"the name of the object ({sent}) does not match the name on the URL ({name})")
+        if not sent:
+            raise errors.bad_request("name must be provided")
+        old = self.store.get(self.key(resource, namespace, name))
+        who = managers.Manager(manager, "Update", resource.api_version, subresource)
+        version = new["metadata"].get("resourceVersion")
+        uid = new["metadata"].get("uid")
+        if old is None:
+            if not resource.create_on_update or subresource or uid:
+                if uid and resource.create_on_update:
+                    raise self._precondition(resource, name, uid, "")
+                raise errors.not_found(resource.group, resource.plural, name)
+            self._need_namespace(resource, namespace)
+            obj = managers.update(None, new, who, resource.type, self.clock.now(), resource.reset(""))
+            return self._insert(resource, namespace, obj, params, "update"), True
+        if uid and uid != old["metadata"]["uid"]:
+            raise self._precondition(resource, name, uid, old["metadata"]["uid"])
+        if not version and not resource.unconditional_update:
+            raise errors.invalid(
+                resource.group,
+                resource.plural,
+                name,
+                [
+                    (
+                        "metadata.resourceVersion",
+                        "FieldValueInvalid",
+                        "Invalid value: 0: must be specified for an update",
+                    )
+                ],
+            )
+        self._check_version(resource, old, version)
+        return self._replace(resource, old, new, params, who, "update"), False
+
+    def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Any,
+        content_type: str,
+        params: dict[str, str],
+        manager: str,
+        subresource: str = "",
+    ) -> tuple[Obj, bool]:
+        if content_type == APPLY:
+            return self._apply(resource, namespace, name, body, params, subresource)
+        function = _PATCHES.get(content_type)
+        if function is None or (resource.custom and function is strategic_patch):
+            raise errors.unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: "
+                + ", ".join([*_PATCHES, APPLY])
+            )
+        if params.get("force") is not None:
+            raise errors.invalid(
+                "meta.k8s.io",
+                "PatchOptions",
+                "",
+                [("force", "FieldValueForbidden", "Forbidden: may not be specified for non-apply patch")],
+            )
+        old = self.get(resource, namespace, name)
+        patched = function(copy(old), body)
+        new = self._decode(resource, namespace, patched, params)
+        if new["metadata"].get("name") != name:
+            raise errors.bad_request("the name of the object does not match the name on the URL")
+        self._check_version(resource, old, new["metadata"].get("resourceVersion"))
+        if new["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+            raise self._precondition(resource, name, new["metadata"]["uid"], old["metadata"]["uid"])
+        who = managers.Manager(manager, "Update", resource.api_version, subresource)
+        return self._replace(resource, old, new, params, who, "patch"), False
+
+    def _apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Any,
+        params: dict[str, str],
+        subresource: str,
+    ) -> tuple[Obj, bool]:
+        manager = params.get("fieldManager")
+        if not manager:
+            raise errors.invalid(
+                "meta.k8s.io",
+                "PatchOptions",
+                "",
+                [("fieldManager", "FieldValueRequired", "Required value: is required for apply patch")],
+            )
+        if not isinstance(body, dict) or not body.get("kind") or not body.get("apiVersion"):
+            raise errors.bad_request("invalid object type: apiVersion and kind are needed in an apply patch")
+        applied = copy(body)
+        meta = applied.setdefault("metadata", {})
+        if applied["apiVersion"] != resource.api_version:
+            raise errors.bad_request(
+                f"Incorrect version specified in apply patch. Specified patch version: {applied['apiVersion']}, "
+                f"expected: {resource.api_version}"
+            )
+        if meta.get("managedFields") is not None:
+            raise errors.bad_request("metadata.managedFields must be nil")
+        if meta.setdefault("name", name) != name:
+            raise errors.bad_request("the name in the apply patch does not match the name on the URL")
+        self._check_decodes(resource, applied, params)
+        old = self.store.get(self.key(resource, namespace, name))
+        if old is None and subresource:
+            raise errors.not_found(resource.group, resource.plural, name)
+        if old is None and meta.get("uid"):
+            raise errors.conflict(
+                resource.group,
+                resource.plural,
+                name,
+                f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found",
+            )
+        who = managers.Manager(manager, "Apply", resource.api_version, subresource)
+        obj = managers.apply(
+            old,
+            applied,
+            who,
+            resource.type,
+            self.clock.now(),
+            force=params.get("force") in ("true", "True", "1"),
+            reset=resource.reset(subresource),
+        )
+        managed = obj["metadata"].pop("managedFields", None)
+        obj = self._decode(resource, namespace, obj, params)
+        if managed:
+            obj["metadata"]["managedFields"] = managed
+        if old is None:
+            return self._insert(resource, namespace, obj, params, "apply"), True
+        self._check_version(resource, old, obj["metadata"].get("resourceVersion"))
+        return self._store_update(resource, old, obj, params, subresource, "apply"), False
+
+    def delete(self, resource: Resource, namespace: str, name: str, options: Obj | None, params: dict[str, str]) -> Obj:
+        return delete_object(self, resource, namespace, name, {**(options or {}), **_query_options(params)})
+
+    # Shared steps
+
+    def _replace(
+        self,
+        resource: Resource,
+        old: Obj,
+        new: Obj,
+        params: dict[str, str],
+        who: managers.Manager,
+        verb: str,
+    ) -> Obj:
+        scoped = _for_endpoint(resource, old, new, who.subresource)
+        obj = managers.update(old, scoped, who, resource.type, self.clock.now(), resource.reset(who.subresource))
+        return self._store_update(resource, old, obj, params, who.subresource, verb)
+
+    def _store_update(
+        self, resource: Resource, old: Obj, new: Obj, params: dict[str, str], subresource: str, verb: str
+    ) -> Obj:
+        """The part of an update that follows field ownership; ends in a write, in nothing, or in the object's end."""
+        new = _for_endpoint(resource, old, new, subresource)
+        meta, was = new["metadata"], old["metadata"]
+        for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
+            meta.pop(name, None)
+            if name in was:
+                meta[name] = was[name]
+        if resource.namespaced:
+            meta["namespace"] = was["namespace"]
+        meta["resourceVersion"] = was["resourceVersion"]
+        new = copy(new)
+        meta = new["metadata"]
+        if not subresource:
+            new = resource.strategy.prepare_update(new, old)
+            if (resource.generation or resource.custom) and _generation_moves(resource, new, old):
+                meta["generation"] = was.get("generation", 0) + 1
+            self._validate(resource, new, old)
+            self._validate_metadata(resource, new, old)
+        elif subresource == "status":
+            causes = resource.strategy.validate_status(new, old)
+            if causes:
+                raise errors.invalid(resource.group, resource.kind, was["name"], [tuple(c) for c in causes])
+        if params.get("dryRun"):
+            return new
+        if finalizers_gone(new, old):
+            self.store.remove(self.key(resource, was.get("namespace", ""), was["name"]))
+            self.writes.record(verb, resource, new, None)
+            return new
+        if managers.same_but_times(old, new):
+            return old
+        stored = self.store.put(self.key(resource, was.get("namespace", ""), was["name"]), new)
+        self.writes.record(verb if not subresource else f"{verb}/{subresource}", resource, stored, stored)
+        return stored
+
+    def _decode(self, resource: Resource, namespace: str, body: Any, params: dict[str, str]) -> Obj:
+        if not isinstance(body, dict):
+            raise errors.bad_request("the body is not an object")
+        obj: Obj = copy(body)
+        if obj.get("kind", resource.kind) != resource.kind or (
+            obj.get("apiVersion", resource.api_version) != resource.api_version
+        ):
+            raise errors.bad_request(
+                f"the object provided is {obj.get('apiVersion')} {obj.get('kind')}, "
+                f"expected {resource.api_version} {resource.kind}"
+            )
+        obj["kind"], obj["apiVersion"] = resource.kind, resource.api_version
+        meta = obj["metadata"] = dict(obj.get("metadata") or {})
+        sent = meta.get("namespace")
+        if resource.namespaced and sent and sent != namespace:
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
+        if resource.namespaced:
+            meta["namespace"] = namespace
+        elif sent:
+            raise errors.bad_request("namespace must not be set on a cluster-scoped object")
+        strict = params.get("fieldValidation") == "Strict"
+        if isinstance(resource.strategy, Custom):
+            unknown = resource.strategy.unknown(obj)
+            if unknown and strict:
+                listed = ", ".join(f'unknown field "{path}"' for path in unknown)
+                raise errors.bad_request(f"{resource.kind} cannot be handled: strict decoding error: {listed}")
+        elif resource.kind != "CustomResourceDefinition":
+            obj = decode_typed(obj, resource.kind, strict=strict)
+        meta = obj["metadata"]
+        for name in ("labels", "annotations", "finalizers", "ownerReferences"):
+            if name in meta and not meta[name]:
+                del meta[name]
+        return resource.strategy.decode(obj)
+
+    def _check_decodes(self, resource: Resource, applied: Obj, params: dict[str, str]) -> None:
+        """An applied configuration is typed too, before anything is merged."""
+        if not resource.custom:
+            decode_typed(applied, resource.kind, strict=params.get("fieldValidation") == "Strict")
+
+    def _validate(self, resource: Resource, new: Obj, old: Obj | None) -> None:
+        causes = [tuple(c) for c in resource.strategy.validate(new, old)]
+        name = new["metadata"]["name"]
+        if old is None and not _is_dns_name(name):
+            causes.insert(
+                0,
+                (
+                    "metadata.name",
+                    "FieldValueInvalid",
+                    f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must consist of lower case '
+                    "alphanumeric characters, '-' or '.'",
+                ),
+            )
+        for key, value in (new["metadata"].get("labels") or {}).items():
+            if len(value) > 63:
+                causes.append(
+                    ("metadata.labels", "FieldValueInvalid", f'Invalid value: "{key}": must be no more than 63 bytes')
+                )
+        if causes:
+            raise errors.invalid(resource.group, resource.kind, name, causes)  # type: ignore[arg-type]
+
+    def _validate_metadata(self, resource: Resource, new: Obj, old: Obj) -> None:
+        if "deletionTimestamp" in old["metadata"]:
+            extra = set(new["metadata"].get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
+            if extra:
+                raise errors.invalid(
+                    resource.group,
+                    resource.kind,
+                    new["metadata"]["name"],
+                    [
+                        (
+                            "metadata.finalizers",
+                            "FieldValueForbidden",
+                            "Forbidden: no new finalizers can be added if the object is being deleted",
+                        )
+                    ],
+                )
+
+    def _check_version(self, resource: Resource, old: Obj, version: str | None) -> None:
+        if version and version != old["metadata"]["resourceVersion"]:
+            raise errors.conflict(resource.group, resource.plural, old["metadata"]["name"], errors.MODIFIED)
+
+    def _precondition(self, resource: Resource, name: str, sent: str, have: str) -> errors.ApiError:
+        why = f"Precondition failed: UID in precondition: {sent}, UID in object meta: {have}"
+        return errors.conflict(resource.group, resource.plural, name, why)
+
+    def _need_namespace(self, resource: Resource, namespace: str) -> None:
+        if not resource.namespaced:
+            return
+        found = self.store.get(Key("", "namespaces", "", namespace))
+        if found is None:
+            raise errors.not_found("", "namespaces", namespace)
+        if "deletionTimestamp" in found["metadata"]:
+            raise errors.forbidden(resource.group, resource.plural, "", f"namespace {namespace} is being terminated")
+
+    def _allocate_ip(self) -> str:
+        self._ips += 1
+        return f"10.96.{self._ips // 250}.{self._ips % 250 + 1}"
+
+    def body_digest(self, obj: Obj) -> str:
+        return digest(obj)
+
+
+def _query_options(params: dict[str, str]) -> Obj:
+    options: Obj = {}
+    if params.get("propagationPolicy"):
+        options["propagationPolicy"] = params["propagationPolicy"]
+    if params.get("gracePeriodSeconds"):
+        options["gracePeriodSeconds"] = int(params["gracePeriodSeconds"])
+    if params.get("dryRun"):
+        options["dryRun"] = [params["dryRun"]]
+    return options
+
+
+def _for_endpoint(resource: Resource, old: Obj, new: Obj, subresource: str) -> Obj:
+    """The main endpoint keeps the old status; `/status` keeps everything else."""
+    if subresource == "status":
+        if resource.custom:
+            meta = {**old["metadata"]}
+            meta.pop("managedFields", None)
+            if "managedFields" in new["metadata"]:
+                meta["managedFields"] = new["metadata"]["managedFields"]
+            out = {**old, "metadata": meta}
+        else:
+            meta = dict(new["metadata"])
+            if resource.kind == "Pod":
+                meta.pop("ownerReferences", None)
+                if "ownerReferences" in old["metadata"]:
+                    meta["ownerReferences"] = old["metadata"]["ownerReferences"]
+            out = {**new, "metadata": meta}
+            out.pop("spec", None)
+            if "spec" in old:
+                out["spec"] = old["spec"]
+        out.pop("status", None)
+        if "status" in new:
+            out["status"] = new["status"]
+        return out
+    if not resource.has_status:
+        return new
+    out = {k: v for k, v in new.items() if k != "status"}
+    if "status" in old:
+        out["status"] = old["status"]
+    return out
+
+
+def _generation_moves(resource: Resource, new: Obj, old: Obj) -> bool:
+    if resource.custom:
+        ignored = {"metadata", "status"} if resource.has_status else {"metadata"}
+        return {k: v for k, v in new.items() if k not in ignored} != {k: v for k, v in old.items() if k not in ignored}
+    return new.get("spec") != old.get("spec")
+
+
+def _is_dns_name(name: str) -> bool:
+    parts = name.split(".")
+    return len(name) <= 253 and all(
+        part and part[0].isalnum() and part[-1].isalnum() and part.replace("-", "").isalnum() and part == part.lower()
+        for part in parts
+    )
+
+
+__all__ = ["APPLY", "FakeApiServer", "Strategy"]

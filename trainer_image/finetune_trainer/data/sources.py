@@ -1,0 +1,79 @@
+"""What a data source's URI stands for: one file, or every *.jsonl file below a prefix.
+
+Preflight and the trainer look through this one function, so that what was validated is what is trained on; the
+fingerprint over names, sizes and ETags says whether it still is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finetune_api.finetunejob import DataSource
+from finetune_api.runconfig import RunConfig
+from finetune_artifacts import Entry, InvalidUri, NotFound, Store, split_uri
+from finetune_artifacts import fingerprint as artifacts_fingerprint
+from finetune_trainer.common.stores import open_for
+
+SUFFIX = ".jsonl"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """A source and its path in the spec, `data.train[0]`."""
+
+    field: str
+    folder: str
+    """The name of its folder in the local copy."""
+    source: DataSource
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    store: Store
+    entry: Entry
+
+    @property
+    def name(self) -> str:
+        """As the user knows it."""
+        return self.store.uri_of(self.entry.path)
+
+
+def named_sources(config: RunConfig) -> list[NamedSource]:
+    """Training sources, then validation sources, in the order of the spec."""
+    data = config.spec.data
+    train = [NamedSource(f"data.train[{i}]", f"train-{i}", s, False) for i, s in enumerate(data.train)]
+    held_out = [
+        NamedSource(f"data.validation.sources[{i}]", f"validation-{i}", s, True)
+        for i, s in enumerate(data.validation.sources or [])
+    ]
+    return train + held_out
+
+
+def list_files(config: RunConfig, named: NamedSource) -> list[SourceFile]:
+    """The source's files, sorted by path; none is not an error here. Raises ArtifactError."""
+    source = named.source
+    secret = source.secret_ref.name if source.secret_ref else None
+    try:
+        parent, name = split_uri(source.uri)
+    except InvalidUri:  # a whole bucket or claim
+        name = ""
+    if name and not source.uri.endswith("/"):
+        store = open_for(config, parent, secret)
+        try:
+            return [SourceFile(store, store.head(name))]
+        except NotFound:
+            pass
+    store = open_for(config, source.uri.rstrip("/"), secret)
+    return [SourceFile(store, entry) for entry in store.list() if entry.path.endswith(SUFFIX)]
+
+
+def fingerprint(listed: Sequence[tuple[NamedSource, Sequence[SourceFile]]]) -> str:
+    """`sha256:<hex>` over every source's place in the spec and its files' names, sizes and ETags (or contents)."""
+    form = [[named.field, artifacts_fingerprint(f.entry for f in files)] for named, files in listed]
+    text = json.dumps({"format": _FORMAT, "sources": form}, separators=(",", ":"), ensure_ascii=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,40 @@
+"""Fixtures for every layer: a real API server, and the programs from the cache.
+
+A missing program is a skip that says what to run; `make test` builds them first, so that it skips nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e import tools
+from e2e.cluster import ApiServer
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def _need(binary: str) -> Path:
+    path = tools.path(binary)
+    if not path.exists():
+        pytest.skip(f"{binary} is not built; run: python -m e2e.tools {binary}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], Path]:
+    """The path of a pinned program; skips the test when it is not built."""
+    return _need
+
+
+@pytest.fixture(scope="session")
+def apiserver() -> Iterator[ApiServer]:
+    """A real etcd and kube-apiserver with our CRD. One for the whole session: use a namespace of your own."""
+    for binary in ("etcd", "kube-apiserver", "kubectl"):
+        _need(binary)
+    with ApiServer() as api:
+        api.kubectl("apply", "--server-side", "-f", str(REPO / "crds" / "finetunejobs.yaml"))
+        api.kubectl("wait", "--for=condition=Established", "crd/finetunejobs.finetune.dev", "--timeout=30s")
+        yield api

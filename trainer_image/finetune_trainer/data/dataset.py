@@ -33,13 +33,8 @@ _FORMAT = 1
 _BEAT_EVERY = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """`ids` int32 [length], `targets` bool [length]: whether the loss is taken on predicting that id."""
-
-    ids: npt.NDArray[np.int32]
-    targets: npt.NDArray[np.bool_]
-    truncated: bool
+Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
+"""(ids, targets) of equal length: whether the loss is taken on predicting that id."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,10 @@ class Examples(Sequence[Example]):
         row = int(self._rows[index])
         start = int(self._store.ends[row - 1]) if row else 0
         end = int(self._store.ends[row])
-        return Example(self._store.ids[start:end], self._store.targets[start:end], bool(self._store.truncated[row]))
+        return self._store.ids[start:end], self._store.targets[start:end]
+
+    def is_truncated(self, index: int) -> bool:
+        return bool(self._store.truncated[self._rows[index]])
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -138,8 +136,8 @@ def load_splits(
     )
     if not len(train):
         raise DataError(
-            "data.train",
-            f"data.train: no record is left to train on: {counts.records} read, {counts.malformed} malformed, "
+            "spec.data.train",
+            f"spec.data.train: no record is left to train on: {counts.records} read, {counts.malformed} malformed, "
             f"{counts.dropped} dropped (longer than data.maxLength = {data.max_length}), {counts.validation} held "
             f"out, {counts.overlapping} also among the validation records",
             reason="NoRecords",
@@ -246,8 +244,8 @@ def _encode(config: RunConfig, folder: Path, place: Path, encoder: Encoder, hear
             _encode_source(named, local_files(folder, named), folder, writer, encoder, bad, heartbeat)
         if writer.finish(bad.count) == 0:
             raise DataError(
-                "data.train",
-                f"data.train: no record is left to train on: {writer.records} read, {bad.count} malformed, "
+                "spec.data.train",
+                f"spec.data.train: no record is left to train on: {writer.records} read, {bad.count} malformed, "
                 f"{writer.dropped} dropped (data.maxLength is {data.max_length})",
                 reason="NoRecords",
             )

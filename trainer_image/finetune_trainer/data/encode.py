@@ -37,8 +37,8 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         if tokenizer.eos_token_id is None:
             raise DataError(
-                "model.uri",
-                "model.uri: the tokenizer names no eos_token, so the model could not learn where to stop; "
+                "spec.model.uri",
+                "spec.model.uri: the tokenizer names no eos_token, so the model could not learn where to stop; "
                 "set eos_token in tokenizer_config.json",
                 reason="InvalidModel",
             )
@@ -58,8 +58,8 @@ class Encoder:
             return Encoded(*self._ended(ids, targets))
         if not self._has_template:
             raise DataError(
-                "model.uri",
-                "model.uri: the data holds chat messages, but the model's tokenizer has no chat template; add "
+                "spec.model.uri",
+                "spec.model.uri: the data holds chat messages, but the model's tokenizer has no chat template; add "
                 "chat_template to the model directory, or write the data as Alpaca or PromptCompletion",
                 reason="NoChatTemplate",
             )

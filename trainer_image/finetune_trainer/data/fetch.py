@@ -30,8 +30,8 @@ def fetch_data(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path:
         if found != config.data_fingerprint:
             uris = ", ".join(named.source.uri for named, _ in listed)
             raise DataError(
-                "data",
-                f"data: the files at {uris} changed since preflight (fingerprint {config.data_fingerprint}, now "
+                "spec.data",
+                f"spec.data: the files at {uris} changed since preflight (fingerprint {config.data_fingerprint}, now "
                 f"{found}); put them back, or give the changed data a path of its own and a new job",
                 reason="DataChanged",
             )

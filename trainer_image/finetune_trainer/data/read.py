@@ -66,8 +66,8 @@ def read_records(
 ) -> Iterator[Located]:
     """Every good record of one file; bad ones go to `bad`.
 
-    `name` is the file as the user knows it, `source` the spec's path (`data.train[0]`). With `cut` the stream is the
-    beginning of a larger file.
+    `name` is the file as the user knows it, `source` the spec's path (`spec.data.train[0]`). With `cut` the stream
+    is the beginning of a larger file.
     """
     expected: DataFormat | None = None if data_format is DataFormat.AUTO else data_format
     decided_at = 0

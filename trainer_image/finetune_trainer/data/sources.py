@@ -23,7 +23,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class NamedSource:
-    """A source and its path in the spec, `data.train[0]`."""
+    """A source and its path in the spec, `spec.data.train[0]`."""
 
     field: str
     folder: str
@@ -46,9 +46,9 @@ class SourceFile:
 def named_sources(config: RunConfig) -> list[NamedSource]:
     """Training sources, then validation sources, in the order of the spec."""
     data = config.spec.data
-    train = [NamedSource(f"data.train[{i}]", f"train-{i}", s, False) for i, s in enumerate(data.train)]
+    train = [NamedSource(f"spec.data.train[{i}]", f"train-{i}", s, False) for i, s in enumerate(data.train)]
     held_out = [
-        NamedSource(f"data.validation.sources[{i}]", f"validation-{i}", s, True)
+        NamedSource(f"spec.data.validation.sources[{i}]", f"validation-{i}", s, True)
         for i, s in enumerate(data.validation.sources or [])
     ]
     return train + held_out

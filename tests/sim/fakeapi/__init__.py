@@ -13,6 +13,7 @@ from .http import HttpFrontend
 from .server import APPLY, FakeApiServer
 from .transport import FakeTransport
 from .watch import Watch
+from .world import World
 
 __all__ = [
     "APPLY",
@@ -35,6 +36,7 @@ __all__ = [
     "Stale",
     "Together",
     "Watch",
+    "World",
     "install_crd",
     "register_custom",
 ]

@@ -1,0 +1,24 @@
+"""The simulated cluster around the API server: one class per real controller.
+
+Each `step()` makes one small change and says whether it did; a scheduler can therefore interleave them in any order
+and stop between any two. `due()` says when time alone will give a controller something to do.
+"""
+
+from .base import Cluster, Controller
+from .collector import GarbageCollector
+from .jobs import JobController
+from .kubelet import Kubelet, Program
+from .nodes import NodeLifecycle, PodCollector
+from .scheduler import Scheduler
+
+__all__ = [
+    "Cluster",
+    "Controller",
+    "GarbageCollector",
+    "JobController",
+    "Kubelet",
+    "NodeLifecycle",
+    "PodCollector",
+    "Program",
+    "Scheduler",
+]

@@ -124,8 +124,9 @@ class AttemptStatus(StatusModel):
     excluded_nodes: Annotated[list[Short], Field(max_length=16)] = []
     created_at: Time
     """When it was decided; its Job follows."""
+    job_uid: Short | None = None
     started_at: Time | None = None
-    """When its Job was first seen."""
+    """When its Job was made."""
     running_at: Time | None = None
     """When all its pods were first seen running."""
     resumed_at: Time | None = None
@@ -214,6 +215,7 @@ class PublishStatus(StatusModel):
     spec_digest: Short
     """Over the parts of the spec that publishing depends on."""
     job: Short
+    job_uid: Short | None = None
     created_at: Time
     started_at: Time | None = None
     finished_at: Time | None = None

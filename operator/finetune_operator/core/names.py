@@ -65,6 +65,8 @@ class Reason:
     PREEMPTION_NOTICED = "PreemptionNoticed"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
     RESUMED = "Resumed"
+    RESUMING = "Resuming"
+    NODE_LOST = "NodeLost"
     BACKOFF = "BackOff"
     ATTEMPT_STARTED = "AttemptStarted"
     ATTEMPT_FAILED = "AttemptFailed"

@@ -36,7 +36,7 @@ HOSTNAME = "kubernetes.io/hostname"
 
 
 def run_token(config: Config, uid: str, attempt: int) -> str:
-    """HMAC-SHA256 of the installation key over job uid and attempt: derived again whenever needed, read from nowhere."""
+    """HMAC-SHA256 of the installation key over job uid and attempt: derived again when needed, read from nowhere."""
     return hmac.new(config.installation_key, f"{uid}/{attempt}".encode(), hashlib.sha256).hexdigest()
 
 

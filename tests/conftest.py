@@ -5,6 +5,8 @@ A missing program is a skip that says what to run; `make test` builds them first
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +31,20 @@ def need() -> Callable[[str], Path]:
     return _need
 
 
+def _until_served(api: ApiServer) -> None:
+    """`kubectl wait` for Established fails outright while the CRD has no conditions yet, and comes before discovery."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            api.kubectl("get", "finetunejobs", "--all-namespaces")
+            return
+        except subprocess.CalledProcessError as error:
+            if time.monotonic() > deadline:
+                error.add_note(error.stderr)
+                raise
+            time.sleep(0.1)
+
+
 @pytest.fixture(scope="session")
 def apiserver() -> Iterator[ApiServer]:
     """A real etcd and kube-apiserver with our CRD. One for the whole session: use a namespace of your own."""
@@ -36,5 +52,5 @@ def apiserver() -> Iterator[ApiServer]:
         _need(binary)
     with ApiServer() as api:
         api.kubectl("apply", "--server-side", "-f", str(REPO / "crds" / "finetunejobs.yaml"))
-        api.kubectl("wait", "--for=condition=Established", "crd/finetunejobs.finetune.dev", "--timeout=30s")
+        _until_served(api)
         yield api

@@ -5,10 +5,7 @@ Nothing here repairs an attempt. It runs to its end or is ended by deleting its 
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from finetune_api.duration import parse_duration
-from finetune_api.reports import LastWords
 from finetune_api.status import AttemptStatus, ConditionType, Outcome, Phase, PreemptionStatus
 from finetune_operator.core.builders.attempt import (
     build_attempt,
@@ -16,8 +13,9 @@ from finetune_operator.core.builders.attempt import (
     build_token,
     run_token,
 )
-from finetune_operator.core.disruption import Notice, node_notice, node_unreachable, pod_notice
+from finetune_operator.core.disruption import node_notice
 from finetune_operator.core.draft import Draft
+from finetune_operator.core.evidence import hard_notice, judge, last_words, pods_of, released, unreachable
 from finetune_operator.core.gang import ensure_gang_service
 from finetune_operator.core.names import LABEL_ATTEMPT, LABEL_ROLE, ROLE_TRAINER, Reason, token_secret
 from finetune_operator.core.objects import (
@@ -27,7 +25,6 @@ from finetune_operator.core.objects import (
     job_finished,
     labels_of,
     name_of,
-    owned_by,
     pending_cause,
     pod_index,
     pod_ip,
@@ -37,17 +34,10 @@ from finetune_operator.core.objects import (
     terminated,
     uid_of,
 )
-from finetune_operator.core.outcome import Ending, Verdict, outcome, outcome_from_job
+from finetune_operator.core.outcome import Verdict
 from finetune_operator.core.progress import fold_sample, fold_words, open_preemption
 from finetune_operator.core.record import finish
 from finetune_operator.core.types import JOBS, SECRETS, Delete, Obj, Probe
-
-_STOPPING_OUTCOME = {
-    Reason.SUSPENDED: Outcome.SUSPENDED,
-    Reason.NODE_LOST: Outcome.NODE_LOST,
-    Reason.START_TIMEOUT: Outcome.START_TIMEOUT,
-    Reason.DEADLINE_EXCEEDED: Outcome.DEADLINE,
-}
 
 
 def step_attempt(d: Draft) -> None:
@@ -68,8 +58,8 @@ def step_attempt(d: Draft) -> None:
     if job_finished(job) and condition(job, "Complete"):
         _conclude(d, attempt, job, pods, Verdict(Outcome.SUCCEEDED, "training is complete", 0))
         return
-    if _released(d, attempt, pods) and (job_failing(job) or (attempt.stopping and is_deleting(job))):
-        _conclude(d, attempt, job, pods, _judge(d, attempt, job, pods))
+    if released(d, attempt, pods) and (job_failing(job) or (attempt.stopping and is_deleting(job))):
+        _conclude(d, attempt, job, pods, judge(d, attempt, job, pods))
         return
     if attempt.stopping is not None:
         end_job(d, job)
@@ -83,16 +73,6 @@ def step_attempt(d: Draft) -> None:
             return
     _say(d, attempt, pods)
     _probe(d, attempt, job, pods)
-
-
-def pods_of(d: Draft, attempt: AttemptStatus) -> list[Obj]:
-    return [
-        pod
-        for pod in d.observed.pods
-        if labels_of(pod).get(LABEL_ROLE) == ROLE_TRAINER
-        and labels_of(pod).get(LABEL_ATTEMPT) == str(attempt.index)
-        and (attempt.job_uid is None or owned_by(pod, attempt.job_uid))
-    ]
 
 
 def end_job(d: Draft, job: Obj) -> None:
@@ -114,12 +94,12 @@ def _without_job(d: Draft, attempt: AttemptStatus) -> None:
             d.need_fresh = True
             return
         pods = pods_of(d, attempt)
-        if not _released(d, attempt, pods):
+        if not released(d, attempt, pods):
             _say(d, attempt, pods)
             return
         if attempt.job_uid is None and attempt.stopping is None:
             attempt = attempt.model_copy(update={"stopping": Reason.SUSPENDED})
-        _conclude(d, attempt, None, pods, _judge(d, attempt, None, pods))
+        _conclude(d, attempt, None, pods, judge(d, attempt, None, pods))
         return
     resolved = d.status.resolved
     if resolved is None:
@@ -138,84 +118,12 @@ def _without_job(d: Draft, attempt: AttemptStatus) -> None:
 
 
 def _note_notices(d: Draft, attempt: AttemptStatus, job: Obj, pods: list[Obj]) -> AttemptStatus:
-    notice = _hard_notice(d, attempt, job, pods)
+    notice = hard_notice(d, attempt, job, pods)
     if notice is None or open_preemption(d, attempt.index) is not None:
         return attempt
     record = PreemptionStatus(attempt=attempt.index, node=notice.node, source=notice.source, noticed_at=d.stamp)
     d.update(preemptions=[*d.status.preemptions, record][-10:])
     return attempt
-
-
-def _hard_notice(d: Draft, attempt: AttemptStatus, job: Obj | None, pods: list[Obj]) -> Notice | None:
-    by_us = attempt.stopping is not None or (job is not None and (job_failing(job) or is_deleting(job)))
-    for pod in pods:
-        notice = pod_notice(pod, ended_by_us=by_us)
-        if notice is None and not pod_over(pod, d.observed.gone_pods):
-            notice = node_notice(d.observed.nodes.get(pod_node(pod) or ""))
-        if notice is not None and notice.hard:
-            return notice
-    return None
-
-
-def _unreachable(d: Draft, pod: Obj) -> bool:
-    return node_unreachable(d.observed.nodes.get(pod_node(pod) or ""))
-
-
-def _released(d: Draft, attempt: AttemptStatus, pods: list[Obj]) -> bool:
-    """No pod runs, or what runs cannot harm: the next attempt's fence refuses the commits of a zombie.
-
-    After a lost node the survivors are on their way out and fenced, too; waiting for their grace period would only
-    keep the next attempt from starting elsewhere.
-    """
-    lost = attempt.stopping == Reason.NODE_LOST
-    return all(
-        pod_over(pod, d.observed.gone_pods) or _unreachable(d, pod) or (lost and is_deleting(pod)) for pod in pods
-    )
-
-
-def last_words(pod: Obj) -> LastWords | None:
-    ended = terminated(pod)
-    if ended is None or not ended.message:
-        return None
-    try:
-        return LastWords.model_validate_json(ended.message)
-    except ValidationError:
-        return None
-
-
-def _ending(d: Draft, attempt: AttemptStatus, job: Obj | None, pod: Obj) -> Ending:
-    ended = terminated(pod)
-    by_us = attempt.stopping is not None or (job is not None and (job_failing(job) or is_deleting(job)))
-    notice = pod_notice(pod, ended_by_us=by_us)
-    record = open_preemption(d, attempt.index)
-    if notice is None and record is not None and record.node == pod_node(pod):
-        notice = Notice(record.node, record.source, hard=True)
-    over = pod_over(pod, d.observed.gone_pods)
-    return Ending(
-        index=pod_index(pod),
-        node=pod_node(pod),
-        exit_code=ended.exit_code if ended is not None else None,
-        kernel_oom=ended is not None and ended.reason == "OOMKilled",
-        notice=notice,
-        node_lost=not over and _unreachable(d, pod),
-        words=last_words(pod),
-        finished_at=(ended.finished_at or "") if ended is not None else "",
-    )
-
-
-def _judge(d: Draft, attempt: AttemptStatus, job: Obj | None, pods: list[Obj]) -> Verdict:
-    endings = [_ending(d, attempt, job, pod) for pod in pods]
-    if endings and all(ending.exit_code == 0 for ending in endings) and len(endings) == attempt.nodes:
-        return Verdict(Outcome.SUCCEEDED, "training is complete", 0)
-    forced = _STOPPING_OUTCOME.get(attempt.stopping or "")
-    if forced is not None:
-        node = next((e.node for e in endings if e.node_lost), None)
-        return Verdict(forced, attempt.message or str(forced), None, node, attempt.stopping)
-    verdict = outcome(endings)
-    if verdict.outcome is Outcome.DELETED and job is not None:
-        failed = condition(job, "Failed") or condition(job, "FailureTarget") or {}
-        return outcome_from_job(str(failed.get("message", ""))) or verdict
-    return verdict
 
 
 def _conclude(d: Draft, attempt: AttemptStatus, job: Obj | None, pods: list[Obj], verdict: Verdict) -> None:
@@ -231,7 +139,7 @@ def _reason_to_stop(d: Draft, attempt: AttemptStatus, pods: list[Obj]) -> tuple[
     if d.spec.suspend:
         return Reason.SUSPENDED, "spec.suspend is true"
     for pod in pods:
-        if not pod_over(pod, d.observed.gone_pods) and _unreachable(d, pod):
+        if not pod_over(pod, d.observed.gone_pods) and unreachable(d, pod):
             return (
                 Reason.NODE_LOST,
                 f"node {pod_node(pod)} of pod {name_of(pod)} became unreachable; the pod may go on, its commits are"
@@ -245,10 +153,10 @@ def _reason_to_stop(d: Draft, attempt: AttemptStatus, pods: list[Obj]) -> tuple[
             Reason.DEADLINE_EXCEEDED,
             f"retry.activeDeadline {deadline} has passed since {since}; raise it in a new job to go on",
         )
+    starting = attempt.running_at is None and not _all_running(attempt, pods)
     limit = parse_duration(d.spec.scheduling.start_timeout)
-    if attempt.running_at is None and attempt.started_at and not _all_running(attempt, pods):
-        if d.due_in(attempt.started_at, limit) <= 0:
-            return Reason.START_TIMEOUT, _start_timeout(d, attempt, pods)
+    if starting and attempt.started_at and d.due_in(attempt.started_at, limit) <= 0:
+        return Reason.START_TIMEOUT, _start_timeout(d, attempt, pods)
     return None
 
 

@@ -57,6 +57,8 @@ def step_preflight(d: Draft) -> bool:
     if last is not None and last.generation == d.generation and last.exit_code is not None:
         if last.exit_code in _FINAL:
             return False
+        if pod is not None and uid_of(pod) != last.pod_uid:
+            return False
         if last.finished_at and d.due_in(last.finished_at, retry_delay(last.tries)) > 0:
             return False
         if pod is not None and uid_of(pod) not in d.observed.gone_pods:

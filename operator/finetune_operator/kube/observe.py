@@ -1,0 +1,105 @@
+"""One FineTuneJob and all that bears on it, put together for one plan.
+
+Usually from the store, which may be a moment old. Before anything destructive a plan asks for a fresh read: the job
+first, then its Jobs and pods, straight from the API server.
+
+A label is a claim, an ownerReference is proof: Jobs and the preflight pod count only when this very FineTuneJob (by
+uid) controls them, pods when one of those Jobs does. Pods whose Job is already gone still hold GPUs, so they count as
+well unless they are older than the FineTuneJob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from finetune_operator.core.names import GANG_SERVICE, LABEL_JOB
+from finetune_operator.core.types import FINETUNEJOBS, JOBS, PODS, Obj, Observed, Sample
+from finetune_operator.kube.client import Client
+from finetune_operator.kube.compact import Json
+from finetune_operator.kube.errors import NotFound
+from finetune_operator.kube.store import Key, Store, controller_uid, node_of, uid_of
+
+
+def observe(
+    store: Store, key: Key, *, sample: Sample | None = None, conflicts: Mapping[str, str] | None = None
+) -> Observed | None:
+    """From the store; None when the FineTuneJob is not there."""
+    job = store.get("FineTuneJob", *key)
+    if job is None:
+        return None
+    return _assemble(store, key, job, sample=sample, conflicts=conflicts or {}, fresh=False)
+
+
+async def observe_fresh(
+    client: Client,
+    store: Store,
+    key: Key,
+    *,
+    sample: Sample | None = None,
+    conflicts: Mapping[str, str] | None = None,
+) -> Observed | None:
+    """As `observe`, after the store took in what the API server says now about the job, its Jobs and its pods."""
+    namespace, name = key
+    try:
+        job = await client.get(FINETUNEJOBS, namespace, name)
+    except NotFound:
+        _drop(store, "FineTuneJob", [store.get("FineTuneJob", *key)])
+        return None
+    store.apply(None, job)
+    selector = f"{LABEL_JOB}={name}"
+    for resource in (JOBS, PODS):
+        before = {uid_of(o): o for o in store.children(resource.kind, key)}
+        found, _ = await client.list(resource, namespace, selector=selector)
+        for obj in found:
+            store.apply(None, obj)
+        present = {uid_of(o) for o in found}
+        _drop(store, resource.kind, [o for uid, o in before.items() if uid not in present])
+    newest = store.get("FineTuneJob", *key)
+    if newest is None:
+        return None
+    return _assemble(store, key, newest, sample=sample, conflicts=conflicts or {}, fresh=True)
+
+
+def _drop(store: Store, kind: str, objects: Iterable[Json | None]) -> None:
+    """Known before a consistent list and absent from it: gone."""
+    for obj in objects:
+        if obj is not None:
+            store.apply("DELETED", {**obj, "kind": kind})
+
+
+def _assemble(
+    store: Store, key: Key, job: Json, *, sample: Sample | None, conflicts: Mapping[str, str], fresh: bool
+) -> Observed:
+    uid = uid_of(job)
+    labelled = store.children("Job", key)
+    jobs = [j for j in labelled if controller_uid(j) == uid]
+    ours = {uid_of(j) for j in jobs}
+    foreign = {uid_of(j) for j in labelled} - ours
+    pods = [p for p in store.children("Pod", key) if _is_ours(p, job, uid, ours, foreign)]
+    gone = [p for j in jobs for p in store.gone_pods(uid_of(j))]
+    names = {n for p in pods + gone if (n := node_of(p)) is not None}
+    return Observed(
+        job=job,
+        jobs=tuple(jobs),
+        pods=tuple(pods + gone),
+        gone_pods=frozenset(uid_of(p) for p in gone),
+        nodes={n: node for n in names if (node := store.node(n)) is not None},
+        gang_service=store.get("Service", key[0], GANG_SERVICE),
+        sample=sample,
+        conflicts=dict(conflicts),
+        fresh=fresh,
+    )
+
+
+def _is_ours(pod: Json, job: Json, uid: str, ours: set[str], foreign: set[str]) -> bool:
+    owner = controller_uid(pod)
+    if owner is None or owner in foreign:
+        return False
+    if owner == uid or owner in ours:
+        return True
+    kinds = [r.get("kind") for r in pod["metadata"].get("ownerReferences") or () if r.get("controller")]
+    return kinds == ["Job"] and _created(pod) >= _created(job)
+
+
+def _created(obj: Obj) -> str:
+    return str(obj["metadata"].get("creationTimestamp") or "")

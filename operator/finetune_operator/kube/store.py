@@ -1,0 +1,249 @@
+"""The operator's picture of the cluster, kept from watch events, lists and its own writes.
+
+Events come late, twice, or out of order, and some never come. So an object is replaced only by a newer resourceVersion,
+an object once deleted never comes back (uids are not reused), and a list decides only about what is not newer than it.
+Every change answers with the FineTuneJobs it bears on; nothing else wakes the planner.
+
+Pods that are gone stay as they were last seen while their Job is known: their exit codes are evidence.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_operator.core.names import GANG_SERVICE, LABEL_JOB
+from finetune_operator.core.types import BY_KIND, Obj
+from finetune_operator.kube.compact import Json, compact
+
+Key = tuple[str, str]
+"""(namespace, name) of a FineTuneJob."""
+_Ref = tuple[str, str]
+_TOMBSTONES_PER_JOB = 64
+_DEAD_UIDS = 50_000
+_TERMINAL = ("Succeeded", "Failed")
+NONE: frozenset[Key] = frozenset()
+
+
+def version_of(obj: Obj) -> int:
+    try:
+        return int(obj["metadata"].get("resourceVersion") or 0)
+    except ValueError:
+        return 0
+
+
+def uid_of(obj: Obj) -> str:
+    return str(obj["metadata"].get("uid") or "")
+
+
+def owner_key(obj: Obj) -> Key | None:
+    """The FineTuneJob a child's label names."""
+    meta = obj["metadata"]
+    name = (meta.get("labels") or {}).get(LABEL_JOB)
+    return (meta.get("namespace") or "", name) if name else None
+
+
+def controller_uid(obj: Obj) -> str | None:
+    for ref in obj["metadata"].get("ownerReferences") or ():
+        if ref.get("controller"):
+            return str(ref.get("uid"))
+    return None
+
+
+def node_of(pod: Obj) -> str | None:
+    return (pod.get("spec") or {}).get("nodeName")
+
+
+@dataclass
+class _Table:
+    objects: dict[_Ref, Json] = field(default_factory=dict)
+    by_owner: defaultdict[Key, set[_Ref]] = field(default_factory=lambda: defaultdict(set))
+
+
+class Store:
+    """Watched kinds only: FineTuneJob, Job, Pod, Service, Node."""
+
+    KINDS = ("FineTuneJob", "Job", "Pod", "Service", "Node")
+
+    def __init__(self) -> None:
+        self._tables = {kind: _Table() for kind in self.KINDS}
+        self._by_node: defaultdict[str, set[_Ref]] = defaultdict(set)
+        self._gone_pods: defaultdict[str, OrderedDict[str, Json]] = defaultdict(OrderedDict)
+        self._dead: OrderedDict[str, None] = OrderedDict()
+
+    def get(self, kind: str, namespace: str, name: str) -> Json | None:
+        return self._tables[kind].objects.get((namespace, name))
+
+    def all(self, kind: str) -> Iterable[Json]:
+        return self._tables[kind].objects.values()
+
+    def count(self, kind: str) -> int:
+        return len(self._tables[kind].objects)
+
+    def keys(self) -> list[Key]:
+        return list(self._tables["FineTuneJob"].objects)
+
+    def children(self, kind: str, key: Key) -> list[Json]:
+        """Of Jobs or Pods, those whose label names the FineTuneJob, by name."""
+        table = self._tables[kind]
+        return [table.objects[ref] for ref in sorted(table.by_owner.get(key, ()))]
+
+    def gone_pods(self, job_uid: str) -> list[Json]:
+        """Deleted pods of a known Job, as they were last seen."""
+        return list(self._gone_pods.get(job_uid, {}).values())
+
+    def node(self, name: str) -> Json | None:
+        return self.get("Node", "", name)
+
+    def apply(self, event: str | None, obj: Obj) -> frozenset[Key]:
+        """A watch event: ADDED, MODIFIED, DELETED, or None for an object from a list or an answer to our own write."""
+        kind = str(obj.get("kind") or "")
+        if kind not in self._tables:
+            return NONE
+        if event == "DELETED":
+            return self._remove(kind, obj)
+        return self._put(kind, obj)
+
+    def replace(self, kind: str, objects: Iterable[Obj], version: str) -> frozenset[Key]:
+        """A complete list of one kind at `version`: what is stored, not listed and not newer is gone."""
+        affected: set[Key] = set()
+        listed: set[_Ref] = set()
+        for obj in objects:
+            meta = obj["metadata"]
+            listed.add((meta.get("namespace") or "", meta["name"]))
+            affected |= self._put(kind, obj)
+        limit = int(version) if version.isdigit() else 0
+        objects_now = self._tables[kind].objects
+        for ref in [r for r, o in objects_now.items() if r not in listed and version_of(o) <= limit]:
+            affected |= self._remove(kind, objects_now[ref])
+        return frozenset(affected)
+
+    def _put(self, kind: str, obj: Obj) -> frozenset[Key]:
+        uid = uid_of(obj)
+        meta = obj["metadata"]
+        ref = (meta.get("namespace") or "", meta["name"])
+        if uid and uid in self._dead:
+            return NONE
+        old = self._tables[kind].objects.get(ref)
+        if old is not None:
+            if uid_of(old) == uid and version_of(obj) <= version_of(old):
+                return NONE
+            if uid_of(old) != uid:
+                if version_of(obj) < version_of(old):
+                    return NONE
+                self._forget(kind, ref, old)
+        new = compact(kind, dict(obj))
+        self._index(kind, ref, new)
+        return self._affected(kind, old, new)
+
+    def _remove(self, kind: str, obj: Obj) -> frozenset[Key]:
+        meta = obj["metadata"]
+        ref = (meta.get("namespace") or "", meta["name"])
+        self._bury(uid_of(obj))
+        old = self._tables[kind].objects.get(ref)
+        if old is None or uid_of(old) != uid_of(obj):
+            return NONE
+        last = compact(kind, dict(obj)) if version_of(obj) >= version_of(old) else old
+        self._forget(kind, ref, old)
+        if kind == "Pod":
+            self._keep_evidence(last)
+        if kind == "Job":
+            self._gone_pods.pop(uid_of(old), None)
+        return self._affected(kind, old, None)
+
+    def _index(self, kind: str, ref: _Ref, new: Json) -> None:
+        table = self._tables[kind]
+        old = table.objects.get(ref)
+        if old is not None:
+            self._unindex(kind, ref, old)
+        table.objects[ref] = new
+        key = owner_key(new)
+        if kind in ("Job", "Pod") and key is not None:
+            table.by_owner[key].add(ref)
+        if kind == "Pod" and (node := node_of(new)):
+            self._by_node[node].add(ref)
+
+    def _forget(self, kind: str, ref: _Ref, old: Json) -> None:
+        self._bury(uid_of(old))
+        self._unindex(kind, ref, old)
+        self._tables[kind].objects.pop(ref, None)
+
+    def _unindex(self, kind: str, ref: _Ref, old: Json) -> None:
+        key = owner_key(old)
+        if key is not None:
+            _discard(self._tables[kind].by_owner, key, ref)
+        if kind == "Pod" and (node := node_of(old)):
+            _discard(self._by_node, node, ref)
+
+    def _bury(self, uid: str) -> None:
+        if uid:
+            self._dead[uid] = None
+            while len(self._dead) > _DEAD_UIDS:
+                self._dead.popitem(last=False)
+
+    def _keep_evidence(self, pod: Json) -> None:
+        job_uid = controller_uid(pod)
+        key = owner_key(pod)
+        if job_uid is None or key is None:
+            return
+        if not any(uid_of(job) == job_uid for job in self.children("Job", key)):
+            return
+        graves = self._gone_pods[job_uid]
+        graves[uid_of(pod)] = pod
+        while len(graves) > _TOMBSTONES_PER_JOB:
+            graves.popitem(last=False)
+
+    def _affected(self, kind: str, old: Json | None, new: Json | None) -> frozenset[Key]:
+        if kind == "FineTuneJob":
+            obj = new or old or {}
+            return frozenset({(obj["metadata"].get("namespace") or "", obj["metadata"]["name"])})
+        if kind == "Node":
+            return self._affected_by_node(old, new)
+        if kind == "Service":
+            return self._affected_by_service(old, new)
+        return frozenset(key for obj in (old, new) if obj is not None and (key := owner_key(obj)) is not None)
+
+    def _affected_by_node(self, old: Json | None, new: Json | None) -> frozenset[Key]:
+        if old is not None and new is not None and _node_state(old) == _node_state(new):
+            return NONE
+        name = (new or old or {})["metadata"]["name"]
+        pods = (self._tables["Pod"].objects[ref] for ref in self._by_node.get(name, ()))
+        return frozenset(key for pod in pods if (key := owner_key(pod)) is not None)
+
+    def _affected_by_service(self, old: Json | None, new: Json | None) -> frozenset[Key]:
+        """The gang Service is shared by a namespace. Its creation and our own changes of it matter to nobody else."""
+        meta = (new or old or {})["metadata"]
+        if meta["name"] != GANG_SERVICE or (old is None and new is not None):
+            return NONE
+        if old is not None and new is not None and _service_state(old) == _service_state(new):
+            return NONE
+        namespace = meta.get("namespace") or ""
+        return frozenset(
+            key
+            for key, job in self._tables["FineTuneJob"].objects.items()
+            if key[0] == namespace and (job.get("status") or {}).get("phase") not in _TERMINAL
+        )
+
+
+def _discard(index: defaultdict[Any, set[_Ref]], key: Any, ref: _Ref) -> None:
+    refs = index.get(key)
+    if refs is not None:
+        refs.discard(ref)
+        if not refs:
+            del index[key]
+
+
+def _node_state(node: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a plan looks at; heartbeats are not part of it."""
+    conditions = [(c.get("type"), c.get("status")) for c in node["status"]["conditions"]]
+    return node["metadata"].get("deletionTimestamp"), node["spec"], conditions
+
+
+def _service_state(service: Mapping[str, Any]) -> tuple[Any, ...]:
+    meta = service["metadata"]
+    return uid_of(service), meta.get("deletionTimestamp"), service.get("spec")
+
+
+KINDS_WATCHED = tuple(BY_KIND[kind] for kind in Store.KINDS)

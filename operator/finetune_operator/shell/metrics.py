@@ -1,0 +1,99 @@
+"""The operator's own metrics, on a registry of their own, so that tests and two instances in one process stay apart."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+PREFIX = "finetune_operator_"
+PHASES = (
+    "Pending",
+    "Queued",
+    "Starting",
+    "Running",
+    "Recovering",
+    "Publishing",
+    "Succeeded",
+    "Failed",
+    "Suspended",
+)
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        ProcessCollector(registry=r)
+        self.reconcile_seconds = Histogram(
+            PREFIX + "reconcile_seconds", "One pass over one FineTuneJob.", buckets=_BUCKETS, registry=r
+        )
+        self.passes = Counter(PREFIX + "reconciles", "Passes by result.", ["result"], registry=r)
+        self.api_calls = Counter(
+            PREFIX + "api_requests", "Calls of the API server by verb, kind and outcome.", ["verb", "kind", "outcome"],
+            registry=r,
+        )  # fmt: skip
+        self.preemptions = Counter(PREFIX + "preemptions", "Preemptions recorded in status.", registry=r)
+        self.lost_steps = Counter(PREFIX + "lost_steps", "Optimizer steps that had to be repeated.", registry=r)
+        self.restarts = Counter(PREFIX + "restarts", "Restarts recorded in status.", registry=r)
+        self.probes = Counter(PREFIX + "probes", "Progress polls by outcome.", ["outcome"], registry=r)
+        self.missed_events = Counter(
+            PREFIX + "resync_changes",
+            "Changes that a resync found before the watch told of them.",
+            ["kind"],
+            registry=r,
+        )
+        self.leader = Gauge(PREFIX + "leader", "1 on the replica that leads.", registry=r)
+        self.loop_lag = Gauge(PREFIX + "loop_lag_seconds", "Newest measured delay of the event loop.", registry=r)
+
+    def api_call(self, verb: str, kind: str, outcome: str) -> None:
+        self.api_calls.labels(verb, kind, outcome).inc()
+
+    def sampled(
+        self,
+        *,
+        queue: Callable[[], Mapping[str, int]],
+        resync_age: Callable[[], float],
+        jobs: Callable[[], Iterable[Any]],
+    ) -> None:
+        """Gauges that are read when somebody scrapes."""
+        self.registry.register(_Sampled(queue, resync_age, jobs))
+
+    def status_written(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Counts what a status write adds to the one before it."""
+        before, after = old.get("totals") or {}, new.get("totals") or {}
+        for name, counter in (("preemptions", self.preemptions), ("restarts", self.restarts)):
+            counter.inc(max(0, int(after.get(name) or 0) - int(before.get(name) or 0)))
+        known = {a.get("index") for a in old.get("attempts") or () if a.get("lostSteps") is not None}
+        lost = sum(
+            int(a["lostSteps"])
+            for a in new.get("attempts") or ()
+            if a.get("lostSteps") is not None and a.get("index") not in known
+        )
+        self.lost_steps.inc(max(0, lost))
+
+
+class _Sampled(Collector):
+    def __init__(
+        self, queue: Callable[[], Mapping[str, int]], resync_age: Callable[[], float], jobs: Callable[[], Iterable[Any]]
+    ) -> None:
+        self._queue, self._resync_age, self._jobs = queue, resync_age, jobs
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        depth = GaugeMetricFamily(PREFIX + "queue_depth", "FineTuneJobs in the work queue by state.", labels=["state"])
+        for state, count in self._queue().items():
+            depth.add_metric([state], count)
+        yield depth
+        age = GaugeMetricFamily(PREFIX + "resync_age_seconds", "Since the last complete LIST of everything.")
+        age.add_metric([], self._resync_age())
+        yield age
+        jobs = GaugeMetricFamily(PREFIX + "jobs", "FineTuneJobs by phase.", labels=["phase"])
+        tally = Tally((job.get("status") or {}).get("phase") or "Pending" for job in self._jobs())
+        for phase in PHASES:
+            jobs.add_metric([phase], tally.get(phase, 0))
+        yield jobs

@@ -1,0 +1,260 @@
+"""The operator's life: wait to lead, learn everything, watch and reconcile, and leave in order.
+
+The process ends when anything that must live forever ends. Restarting is safe at every moment, and a process that has
+lost its watches or its Lease is not safe to keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+
+from finetune_operator.core.types import FINETUNEJOBS, Obj
+from finetune_operator.kube import errors
+from finetune_operator.kube.client import Client
+from finetune_operator.kube.probe import ProbeClient, probe_session
+from finetune_operator.kube.store import Key, Store
+from finetune_operator.kube.transport import AiohttpTransport
+from finetune_operator.shell.config import Options
+from finetune_operator.shell.connection import Access, open_session
+from finetune_operator.shell.election import Election, LeaseLost, Timing
+from finetune_operator.shell.http import LagMeter, application, serve
+from finetune_operator.shell.key import installation_key
+from finetune_operator.shell.kopf_shell import Watches
+from finetune_operator.shell.metrics import Metrics
+from finetune_operator.shell.prober import Prober
+from finetune_operator.shell.queue import WorkQueue
+from finetune_operator.shell.reconciler import PlanFn, Reconciler
+from finetune_operator.shell.resync import SELECTORS, Resync
+
+log = logging.getLogger(__name__)
+_RETRY = 5.0
+_DRAIN = 10.0
+_STANDBY_SILENCE = 60.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Operator:
+    """`run` returns the process's exit code."""
+
+    def __init__(self, options: Options, access: Access, plan: PlanFn) -> None:
+        self._options = options
+        self._access = access
+        self._plan = plan
+        self._clock = time.monotonic
+        self._stop = asyncio.Event()
+        self._metrics = Metrics()
+        self._store = Store()
+        self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random)
+        self._transport = AiohttpTransport(open_session(access), access.server)
+        self._client = Client(self._transport, max_writes=options.max_writes, observer=self._metrics.api_call)
+        self._lag = LagMeter(self._clock, self._metrics)
+        self._election = Election(
+            self._client,
+            namespace=options.namespace,
+            identity=options.identity,
+            clock=self._clock,
+            now=utc_now,
+            timing=Timing(options.lease_seconds),
+        )
+        self._resync = Resync(
+            self._client,
+            self._store,
+            enqueue=self._queue.add,
+            clock=self._clock,
+            interval=options.resync_seconds,
+            missed=lambda kind, count: self._metrics.missed_events.labels(kind).inc(count),
+        )
+        self._metrics.sampled(
+            queue=lambda: {"ready": len(self._queue), "delayed": self._queue.delayed, "running": self._queue.running},
+            resync_age=lambda: self._resync.age if self._leading else 0.0,
+            jobs=lambda: list(self._store.all("FineTuneJob")),
+        )
+        self._leading = False
+
+    async def run(self) -> int:
+        self._catch_signals()
+        runner = await serve(
+            application(live=self._live, ready=self._ready, metrics=self._metrics),
+            self._options.listen_host,
+            self._options.listen_port,
+        )
+        lag = asyncio.create_task(self._lag.run(), name="loop lag")
+        try:
+            return await self._until_stopped()
+        finally:
+            lag.cancel()
+            await runner.cleanup()
+            await self._transport.session.close()
+
+    async def _until_stopped(self) -> int:
+        key = await self._before_stop(self._persistently(self._installation_key, "installation key"))
+        if key is None:
+            return 0
+        log.info("waiting for the lease", extra={"identity": self._options.identity})
+        if await self._before_stop(self._election.acquire()) is None and self._stop.is_set():
+            await self._election.release()
+            return 0
+        try:
+            return await self._lead(key)
+        finally:
+            self._leading = False
+            self._metrics.leader.set(0)
+
+    async def _lead(self, key: bytes) -> int:
+        """While this replica leads. Renewing begins first: learning everything may take longer than the Lease lasts."""
+        self._leading = True
+        self._metrics.leader.set(1)
+        lease = asyncio.create_task(self._election.hold(), name="lease")
+        session = probe_session()
+        try:
+            learned = asyncio.create_task(self._persistently(self._learn, "first LIST"), name="first LIST")
+            if not await self._first_of(lease, learned):
+                return 0
+            return await self._operate(key, lease, session)
+        except LeaseLost as error:
+            log.error("the lease is lost: %s; the process ends", error)
+            return 1
+        finally:
+            lease.cancel()
+            await self._election.release()
+            await session.close()
+
+    async def _operate(self, key: bytes, lease: asyncio.Task[None], session: aiohttp.ClientSession) -> int:
+        prober = Prober(
+            ProbeClient(session),
+            on_sample=self._queue.add,
+            clock=self._clock,
+            now=utc_now,
+            poll_seconds=self._options.poll_seconds,
+            count=lambda outcome: self._metrics.probes.labels(outcome).inc(),
+        )
+        reconciler = Reconciler(
+            client=self._client,
+            store=self._store,
+            queue=self._queue,
+            plan=self._plan,
+            config=self._options.plan_config(key),
+            now=utc_now,
+            clock=self._clock,
+            instance=self._options.identity,
+            polls=prober,
+            metrics=self._metrics,
+        )
+        watches = Watches(server=self._access.server, connect=self._connect, selectors=SELECTORS, sink=self._take_event)
+        workers = [asyncio.create_task(reconciler.work(), name=f"worker {n}") for n in range(self._options.workers)]
+        others = [
+            asyncio.create_task(prober.run(), name="probes"),
+            asyncio.create_task(self._resync.run(), name="resync"),
+            asyncio.create_task(watches.run(self._catch_signals), name="watches"),
+        ]
+        log.info("reconciling", extra={"jobs": self._store.count("FineTuneJob"), "workers": len(workers)})
+        try:
+            if not await self._first_of(lease, *workers, *others):
+                log.info("stopping")
+                await self._drain()
+                return 0
+            log.error("something that lives as long as the process has ended; the process ends")
+            return 1
+        finally:
+            for task in (*workers, *others):
+                task.cancel()
+            await asyncio.wait((*workers, *others), timeout=_DRAIN)
+
+    async def _drain(self) -> None:
+        """Lets the passes under way finish; takes no new ones."""
+        self._queue.close()
+        try:
+            async with asyncio.timeout(_DRAIN):
+                await self._queue.drained()
+        except TimeoutError:
+            log.warning("%d passes did not finish in %.0f s", self._queue.running, _DRAIN)
+
+    async def _first_of(self, *tasks: asyncio.Task[Any]) -> bool:
+        """Waits for the first of the tasks to end; False when the process is to stop. Raises what the task raised."""
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+        if stop in done:
+            return False
+        for task in done:
+            if (error := task.exception()) is not None:
+                if not isinstance(error, LeaseLost):
+                    log.error("%s ended", task.get_name(), exc_info=error)
+                    continue
+                raise error
+        return True
+
+    async def _before_stop(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        """The coroutine's result, or None when the process is to stop first."""
+        task = asyncio.create_task(coro)
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        return None
+
+    async def _persistently(self, action: Callable[[], Coroutine[Any, Any, Any]], what: str) -> Any:
+        """Until it succeeds: an API server that is not there yet is no reason to crash."""
+        while True:
+            try:
+                return await action()
+            except errors.Forbidden as error:
+                log.error("%s: %s; check the operator's role", what, error.message)
+            except errors.ApiError as error:
+                log.warning("%s: %s; trying again in %.0f s", what, error.message, _RETRY)
+            await asyncio.sleep(_RETRY)
+
+    async def _installation_key(self) -> bytes:
+        return await installation_key(self._client, self._options.namespace)
+
+    async def _learn(self) -> None:
+        try:
+            await self._resync.round()
+        except errors.NotFound as error:
+            text = f"the CRD {FINETUNEJOBS.plural}.{FINETUNEJOBS.group} is not installed: kubectl apply -f crds/"
+            raise errors.NotFound(text, status=404) from error
+
+    def _take_event(self, event: str | None, obj: Obj) -> None:
+        for key in self._store.apply(event, obj):
+            self._queue.add(key)
+
+    def _connect(self) -> aiohttp.ClientSession:
+        """The shared session; a new one when Kopf closed it after the API server refused it."""
+        if self._transport.session.closed:
+            self._transport.session = open_session(self._access)
+        return self._transport.session
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    def _live(self) -> str | None:
+        if self._leading and self._resync.stale:
+            return f"no complete LIST for {self._resync.age:.0f} s"
+        return self._lag.check()
+
+    def _ready(self) -> str | None:
+        if self._leading:
+            return None if self._resync.rounds else "the first LIST is not complete"
+        reached = self._election.reached_at
+        if reached is None or self._clock() - reached > _STANDBY_SILENCE:
+            return "the lease cannot be read"
+        return None

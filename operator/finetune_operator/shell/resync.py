@@ -1,0 +1,102 @@
+"""LIST everything now and then, and compare with the store.
+
+Watches lose events: what was deleted during a gap is never reported. The first round, before any plan is made, also
+gives every plan a complete picture to start from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from finetune_operator.core.names import MANAGED_SELECTOR
+from finetune_operator.core.types import FINETUNEJOBS, JOBS, NODES, PODS, SERVICES, Resource
+from finetune_operator.kube import errors
+from finetune_operator.kube.client import Client
+from finetune_operator.kube.compact import Json, compact
+from finetune_operator.kube.store import Key, Store
+
+log = logging.getLogger(__name__)
+SELECTORS: dict[Resource, str] = {
+    NODES: "",
+    SERVICES: MANAGED_SELECTOR,
+    PODS: MANAGED_SELECTOR,
+    JOBS: MANAGED_SELECTOR,
+    FINETUNEJOBS: "",
+}
+"""What is watched and listed, children before their owners."""
+
+
+class Resync:
+    """`clock` is monotonic seconds. `age` is since the newest complete round, or since the start."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        *,
+        enqueue: Callable[[Key], None],
+        clock: Callable[[], float],
+        interval: float,
+        missed: Callable[[str, int], None] = lambda kind, count: None,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._enqueue = enqueue
+        self._clock = clock
+        self._interval = interval
+        self._missed = missed
+        self._good = clock()
+        self.rounds = 0
+
+    @property
+    def age(self) -> float:
+        return self._clock() - self._good
+
+    @property
+    def stale(self) -> bool:
+        """Three rounds in a row brought nothing."""
+        return self.age > 3 * self._interval + 60
+
+    async def round(self) -> None:
+        """One LIST of every kind. Raises errors.ApiError; the store then keeps what earlier kinds brought."""
+        began = self._clock()
+        affected: set[Key] = set()
+        for resource, selector in SELECTORS.items():
+            changed = await self._one(resource, selector)
+            if self.rounds and changed:
+                self._missed(resource.kind, len(changed))
+            affected |= changed
+        self._good = began
+        self.rounds += 1
+        for key in affected if self.rounds > 1 else self._store.keys():
+            self._enqueue(key)
+
+    async def _one(self, resource: Resource, selector: str) -> frozenset[Key]:
+        for last in (False, True):
+            objects: list[Json] = []
+            version = ""
+            try:
+                async for page, at in self._client.pages(resource, selector=selector):
+                    version = at
+                    objects.extend(compact(resource.kind, obj) for obj in page)
+                    await asyncio.sleep(0)  # watches and probes go on between pages
+            except errors.Gone:
+                if last:
+                    raise
+                continue
+            return self._store.replace(resource.kind, objects, version)
+        raise AssertionError("unreachable")
+
+    async def run(self) -> None:
+        """Rounds until cancelled; a failed one is tried again sooner."""
+        pause = self._interval
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.round()
+                pause = self._interval
+            except errors.ApiError as error:
+                pause = min(self._interval, 15.0)
+                log.warning("resync failed: %s; trying again in %.0f s", error.message, pause)

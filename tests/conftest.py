@@ -38,9 +38,8 @@ def _until_served(api: ApiServer) -> None:
         try:
             api.kubectl("get", "finetunejobs", "--all-namespaces")
             return
-        except subprocess.CalledProcessError as error:
+        except subprocess.CalledProcessError:
             if time.monotonic() > deadline:
-                error.add_note(error.stderr)
                 raise
             time.sleep(0.1)
 
@@ -54,3 +53,27 @@ def apiserver() -> Iterator[ApiServer]:
         api.kubectl("apply", "--server-side", "-f", str(REPO / "crds" / "finetunejobs.yaml"))
         _until_served(api)
         yield api
+
+
+def _add_words(error: subprocess.CalledProcessError) -> None:
+    if error.stderr:
+        error.add_note(error.stderr if isinstance(error.stderr, str) else error.stderr.decode(errors="replace"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """A failed command says why: the exception alone holds only its exit status."""
+    try:
+        return (yield)
+    except subprocess.CalledProcessError as error:
+        _add_words(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    try:
+        return (yield)
+    except subprocess.CalledProcessError as error:
+        _add_words(error)
+        raise

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from e2e.cluster import ApiServer
 from finetune_api.finetunejob import FineTuneJobSpec
@@ -76,7 +75,7 @@ def test_the_api_server_refuses_in_these_words(api: ApiServer, path: Path) -> No
 def test_a_frozen_field_is_refused_once_the_run_has_begun(api: ApiServer) -> None:
     path = EXAMPLES / "bad" / "frozen-field.yaml"
     job = jobs(EXAMPLES / "01-finetune.yaml")[0]
-    api.kubectl("create", "-f", "-", input=yaml.safe_dump(job))
+    api.kubectl("create", "-f", "-", input=json.dumps(job))
     try:
         assert "configured" in dry_run(api, path)
         # What preflight resolves is opaque to the rule; only that it is there counts.

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def main() -> int:
@@ -39,7 +39,8 @@ def main() -> int:
     print(f"data   {options.train} training and {options.test} held-out records in {options.out}")
 
     import torch
-    from model import build_model, build_tokenizer, pretrain, save
+
+    from examples.tiny.model import build_model, build_tokenizer, pretrain, save
 
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
@@ -62,7 +63,7 @@ def main() -> int:
 
 
 def write_data(folder: Path, *, seed: int, train: int, test: int) -> None:
-    from corpus import distinct_triage
+    from examples.tiny.corpus import distinct_triage
 
     folder.mkdir(parents=True, exist_ok=True)
     records = list(distinct_triage(seed, train + test))

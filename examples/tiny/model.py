@@ -12,9 +12,10 @@ from pathlib import Path
 from random import Random
 
 import torch
-from corpus import SYSTEM, Messages, generic
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from examples.tiny.corpus import SYSTEM, Messages, generic
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")

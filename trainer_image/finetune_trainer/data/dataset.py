@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune_api.finetunejob import Data, Overflow
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common import log
 from finetune_trainer.data.encode import Encoder, NotEncodable
+from finetune_trainer.data.encodings import Encodings, EncodingsWriter
 from finetune_trainer.data.fetch import local_files
 from finetune_trainer.data.read import BadRecords, DataError, read_records
 from finetune_trainer.data.records import content_digest
@@ -56,19 +56,6 @@ class Counts:
     @property
     def truncated_percent(self) -> float:
         return 100 * self.truncated / self.records if self.records else 0.0
-
-
-class Encodings:
-    """Flat arrays of all encoded records: ids, targets, and per record its end, digest, flags."""
-
-    def __init__(self, folder: Path) -> None:
-        self.ends: npt.NDArray[np.int64] = np.load(folder / "ends.npy")
-        self.digests: npt.NDArray[np.uint64] = np.load(folder / "digests.npy")
-        self.truncated: npt.NDArray[np.bool_] = np.load(folder / "truncated.npy")
-        self.held_out: npt.NDArray[np.bool_] = np.load(folder / "held_out.npy")
-        self.ids: npt.NDArray[np.int32] = np.memmap(folder / "ids.bin", dtype=np.int32, mode="r")
-        self.targets: npt.NDArray[np.bool_] = np.memmap(folder / "targets.bin", dtype=np.bool_, mode="r")
-        self.counts = json.loads((folder / "counts.json").read_text())
 
 
 class Examples(Sequence[Example]):
@@ -178,77 +165,21 @@ def _key(config: RunConfig, folder: Path, tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class _Writer:
-    """Collects encodings in files, so that memory stays bounded by the number of records."""
-
-    def __init__(self, folder: Path, data: Data) -> None:
-        self._folder, self._data = folder, data
-        self._ids = (folder / "ids.bin").open("wb")
-        self._targets = (folder / "targets.bin").open("wb")
-        self._ends: list[int] = []
-        self._digests: list[int] = []
-        self._truncated: list[bool] = []
-        self._held_out: list[bool] = []
-        self.records = self.truncated = self.dropped = self.last_turn_only = 0
-
-    def add(self, ids: list[int], targets: list[bool], digest: int, named: NamedSource, place: str) -> None:
-        self.records += 1
-        limit = self._data.max_length
-        overlong = len(ids) > limit
-        if overlong and self._data.on_overflow is Overflow.ERROR:
-            raise DataError(
-                named.field,
-                f"{named.field}: {place}: the record has {len(ids)} tokens, data.maxLength is {limit}; shorten it, "
-                "raise maxLength, or set data.onOverflow to Truncate or Drop",
-                reason="RecordTooLong",
-            )
-        ids, targets = ids[:limit], targets[:limit]
-        # The first id is predicted from nothing, so a target there teaches nothing.
-        if (overlong and self._data.on_overflow is Overflow.DROP) or not any(targets[1:]):
-            self.dropped += 1
-            return
-        self.truncated += overlong
-        self._ids.write(np.asarray(ids, dtype=np.int32).tobytes())
-        self._targets.write(np.asarray(targets, dtype=np.bool_).tobytes())
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(ids))
-        self._digests.append(digest)
-        self._truncated.append(overlong)
-        self._held_out.append(named.held_out)
-
-    def finish(self, malformed: int) -> int:
-        """The number of encoded records."""
-        self._ids.close()
-        self._targets.close()
-        np.save(self._folder / "ends.npy", np.asarray(self._ends, dtype=np.int64))
-        np.save(self._folder / "digests.npy", np.asarray(self._digests, dtype=np.uint64))
-        np.save(self._folder / "truncated.npy", np.asarray(self._truncated, dtype=np.bool_))
-        np.save(self._folder / "held_out.npy", np.asarray(self._held_out, dtype=np.bool_))
-        counts = {
-            "records": self.records,
-            "malformed": malformed,
-            "truncated": self.truncated,
-            "dropped": self.dropped,
-            "last_turn_only": self.last_turn_only,
-        }
-        (self._folder / "counts.json").write_text(json.dumps(counts))
-        return len(self._ends)
-
-
 def _encode(config: RunConfig, folder: Path, place: Path, encoder: Encoder, heartbeat: Callable[[int], None]) -> None:
     data = config.spec.data
     work = Path(tempfile.mkdtemp(prefix="encoding-", dir=folder))
     try:
         bad = BadRecords(data.max_bad_records)
-        writer = _Writer(work, data)
-        for named in named_sources(config):
-            _encode_source(named, local_files(folder, named), folder, writer, encoder, bad, heartbeat)
-        if writer.finish(bad.count) == 0:
-            raise DataError(
-                "spec.data.train",
-                f"spec.data.train: no record is left to train on: {writer.records} read, {bad.count} malformed, "
-                f"{writer.dropped} dropped (data.maxLength is {data.max_length})",
-                reason="NoRecords",
-            )
+        with EncodingsWriter(work, data) as writer:
+            for named in named_sources(config):
+                _encode_source(named, local_files(folder, named), folder, writer, encoder, bad, heartbeat)
+            if writer.finish(bad.count) == 0:
+                raise DataError(
+                    "spec.data.train",
+                    f"spec.data.train: no record is left to train on: {writer.records} read, {bad.count} malformed, "
+                    f"{writer.dropped} dropped (data.maxLength is {data.max_length})",
+                    reason="NoRecords",
+                )
         try:
             work.rename(place)
         except OSError:
@@ -262,7 +193,7 @@ def _encode_source(
     named: NamedSource,
     files: list[Path],
     folder: Path,
-    writer: _Writer,
+    writer: EncodingsWriter,
     encoder: Encoder,
     bad: BadRecords,
     heartbeat: Callable[[int], None],

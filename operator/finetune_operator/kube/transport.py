@@ -1,20 +1,34 @@
-"""The real transport: aiohttp. One session serves Kopf's watches and our calls, so that they share a login."""
+"""The real transport: aiohttp. One session serves Kopf's watches and our calls, so that they share a login.
+
+Kopf closes the session when the API server refuses it, and when Kopf itself ends. Whoever needs it next gets a new one.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
 
 
 class AiohttpTransport:
-    """`session` carries TLS and authentication; it may be exchanged after a new login."""
+    """`connect` opens a session that carries TLS and authentication."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
-        self.session = session
-        self.server = server.rstrip("/")
+    def __init__(self, server: str, connect: Callable[[], aiohttp.ClientSession]) -> None:
+        self._server = server.rstrip("/")
+        self._connect = connect
+        self._session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        """The one in use, or a new one."""
+        if self._session is None or self._session.closed:
+            self._session = self._connect()
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
 
     async def request(
         self,
@@ -26,14 +40,16 @@ class AiohttpTransport:
         content_type: str | None = None,
         timeout: float = 30.0,  # noqa: ASYNC109
     ) -> tuple[int, Mapping[str, str], Any]:
+        """Raises TimeoutError or ConnectionError when there is no answer."""
         headers = {"Accept": "application/json"}
         if content_type:
             headers["Content-Type"] = content_type
         data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
+        session = self.session()
         try:
-            async with self.session.request(
+            async with session.request(
                 method,
-                self.server + path,
+                self._server + path,
                 params=params,
                 data=data,
                 headers=headers,
@@ -47,7 +63,7 @@ class AiohttpTransport:
         except aiohttp.ClientError as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
         except RuntimeError as error:
-            if self.session.closed:
+            if session.closed:
                 raise ConnectionError("the session was closed for a new login") from error
             raise
 

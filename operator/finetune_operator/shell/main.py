@@ -7,6 +7,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from prometheus_client import disable_created_metrics
+
 from finetune_operator.core.plan import plan
 from finetune_operator.shell import logs
 from finetune_operator.shell.config import ConfigError, load
@@ -18,6 +20,7 @@ _USAGE = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 stopped by a signal, 1 lost its lease or its watches, 2 wrong settings."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         options = load(argv)
         logs.setup(options.log_level)

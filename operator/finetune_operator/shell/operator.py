@@ -57,7 +57,7 @@ class Operator:
         self._metrics = Metrics()
         self._store = Store()
         self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random)
-        self._transport = AiohttpTransport(open_session(access), access.server)
+        self._transport = AiohttpTransport(access.server, lambda: open_session(access))
         self._client = Client(self._transport, max_writes=options.max_writes, observer=self._metrics.api_call)
         self._lag = LagMeter(self._clock, self._metrics)
         self._election = Election(
@@ -96,7 +96,7 @@ class Operator:
         finally:
             lag.cancel()
             await runner.cleanup()
-            await self._transport.session.close()
+            await self._transport.close()
 
     async def _until_stopped(self) -> int:
         key = await self._before_stop(self._persistently(self._installation_key, "installation key"))
@@ -152,7 +152,9 @@ class Operator:
             polls=prober,
             metrics=self._metrics,
         )
-        watches = Watches(server=self._access.server, connect=self._connect, selectors=SELECTORS, sink=self._take_event)
+        watches = Watches(
+            server=self._access.server, connect=self._transport.session, selectors=SELECTORS, sink=self._take_event
+        )
         workers = [asyncio.create_task(reconciler.work(), name=f"worker {n}") for n in range(self._options.workers)]
         others = [
             asyncio.create_task(prober.run(), name="probes"),
@@ -234,12 +236,6 @@ class Operator:
     def _take_event(self, event: str | None, obj: Obj) -> None:
         for key in self._store.apply(event, obj):
             self._queue.add(key)
-
-    def _connect(self) -> aiohttp.ClientSession:
-        """The shared session; a new one when Kopf closed it after the API server refused it."""
-        if self._transport.session.closed:
-            self._transport.session = open_session(self._access)
-        return self._transport.session
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ from finetune_operator.kube.compact import Json, compact
 from finetune_operator.kube.store import Key, Store
 
 log = logging.getLogger(__name__)
+_SECOND_ROUND = 20.0  # seconds: what was deleted between the first round and the watches' own first list
 SELECTORS: dict[Resource, str] = {
     NODES: "",
     SERVICES: MANAGED_SELECTOR,
@@ -91,7 +92,7 @@ class Resync:
 
     async def run(self) -> None:
         """Rounds until cancelled; a failed one is tried again sooner."""
-        pause = self._interval
+        pause = min(self._interval, _SECOND_ROUND)
         while True:
             await asyncio.sleep(pause)
             try:

@@ -1,0 +1,123 @@
+"""Writes `finetunejob.md` from the CRD, so that the page can promise nothing the API server does not know.
+
+`python docs/reference/generate.py` rewrites the page; a test guards that this leaves no diff.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune_api.crdgen import FROZEN, finetunejob_crd
+from finetune_api.exitcodes import ExitCode, reason
+
+PAGE = Path(__file__).with_name("finetunejob.md")
+Schema = Mapping[str, Any]
+
+INTRO = """\
+# FineTuneJob
+
+`finetune.dev/v1alpha1`, namespaced, short name `ftj`. Written by `docs/reference/generate.py` from the CRD; the same
+text is at your fingertips with `kubectl explain finetunejob.spec`.
+
+Fields marked **frozen** cannot change once the run has begun (once the status has `resolved`): the API server refuses
+the edit. Decimal numbers are strings: write `learningRate: "2e-4"`, in quotes. A `secretRef` is `{name}`: a Secret in
+the job's own namespace, with keys such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.
+"""
+EXITS = """\
+## Exit codes
+
+What a trainer, preflight or publish process says by the way it ends. A custom trainer image speaks the same language.
+
+| code | name |
+|---|---|
+"""
+FROZEN_PATHS = {path for _, path in FROZEN}
+
+
+def anchor(path: str) -> str:
+    return "#" + "".join(c for c in path.lower() if c.isalnum())
+
+
+def kind(schema: Schema, path: str) -> str:
+    """A short name of the type, with its bounds; a block links to its table."""
+    if schema.get("x-kubernetes-int-or-string"):
+        return "quantity"
+    if "enum" in schema:
+        return " \\| ".join(f"`{v}`" for v in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of {kind(schema['items'], path + '[]')}"
+    if schema["type"] == "object":
+        if "additionalProperties" in schema:
+            return f"map to {kind(schema['additionalProperties'], path)}"
+        return "`{name}`" if is_reference(schema) else f"[block]({anchor(path)})"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{schema['type']} {low}–{high}"
+    return f"{schema['type']} ≥ {low}" if low is not None else str(schema["type"])
+
+
+def is_reference(schema: Schema) -> bool:
+    """`{name}` alone: explained once, in the introduction."""
+    return set(schema.get("properties", ())) == {"name"}
+
+
+def default(schema: Schema) -> str:
+    value = schema.get("default")
+    return "" if value in (None, {}) else f"`{json.dumps(value) if not isinstance(value, str) else value}`"
+
+
+def blocks(path: str, schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """(path, schema) of each object with fields of its own, outermost first."""
+    if schema.get("type") == "array":
+        yield from blocks(f"{path}[]", schema["items"])
+    elif "properties" in schema and not is_reference(schema):
+        yield path, schema
+        for name, child in schema["properties"].items():
+            yield from blocks(f"{path}.{name}", child)
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def table(path: str, schema: Schema, *, defaults: bool) -> Iterator[str]:
+    yield f"### `{path}`\n"
+    if schema.get("description"):
+        yield f"{schema['description']}\n"
+    yield "| field | type | default | meaning |" if defaults else "| field | type | meaning |"
+    yield "|---|---|---|---|" if defaults else "|---|---|---|"
+    required = schema.get("required", [])
+    for name, child in schema["properties"].items():
+        marks = ["**required**"] * (name in required) + ["**frozen**"] * (f"{path}.{name}" in FROZEN_PATHS)
+        description = "" if "properties" in child else child.get("description", "")
+        meaning = cell("; ".join([*marks, description]).strip("; "))
+        middle = f"{default(child)} | " if defaults else ""
+        yield f"| `{name}` | {kind(child, f'{path}.{name}')} | {middle}{meaning} |"
+    rules = [r["message"] for r in schema.get("x-kubernetes-validations", [])]
+    if rules:
+        yield "\nRefused otherwise: " + "; ".join(rules) + "."
+    yield ""
+
+
+def page() -> str:
+    version = finetunejob_crd()["spec"]["versions"][0]
+    root = version["schema"]["openAPIV3Schema"]
+    lines = [INTRO, "The whole object:\n"]
+    lines += [f"- {rule['message']}" for rule in root["x-kubernetes-validations"]]
+    lines.append("\n## Columns of `kubectl get finetunejobs`\n")
+    for column in version["additionalPrinterColumns"]:
+        wide = " (with `-o wide`)" if column.get("priority") else ""
+        lines.append(f"- **{column['name']}**{wide}: `{column['jsonPath']}`")
+    for section in ("spec", "status"):
+        lines.append(f"\n## {section.capitalize()}\n")
+        for path, schema in blocks(section, root["properties"][section]):
+            lines += table(path, schema, defaults=section == "spec")
+    lines.append(EXITS + "\n".join(f"| {int(code)} | {reason(code)} |" for code in ExitCode))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -51,7 +51,7 @@ def kind(schema: Schema, path: str) -> str:
         return f"list of {kind(schema['items'], path + '[]')}"
     if schema["type"] == "object":
         if "additionalProperties" in schema:
-            return f"map to {kind(schema['additionalProperties'], path)}"
+            return f"map to {kind(schema['additionalProperties'], path + '.*')}"
         return "`{name}`" if is_reference(schema) else f"[block]({anchor(path)})"
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
@@ -73,6 +73,8 @@ def blocks(path: str, schema: Schema) -> Iterator[tuple[str, Schema]]:
     """(path, schema) of each object with fields of its own, outermost first."""
     if schema.get("type") == "array":
         yield from blocks(f"{path}[]", schema["items"])
+    elif "additionalProperties" in schema:
+        yield from blocks(f"{path}.*", schema["additionalProperties"])
     elif "properties" in schema and not is_reference(schema):
         yield path, schema
         for name, child in schema["properties"].items():

@@ -1,0 +1,100 @@
+"""`finetune-trainer preflight|train|publish`: the data plane's one entry point, life cycle only.
+
+Each subcommand imports what it needs and no more: preflight runs from the small image, where there is no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from finetune_api import runconfig as rc
+from finetune_api.reports import LastWords, PreflightReport, PublishReport
+from finetune_api.runconfig import RunConfig
+from finetune_trainer.common import log
+from finetune_trainer.common.clock import timestamp
+from finetune_trainer.common.config import load_config, pod_index
+from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.lastwords import write_termination
+
+EXAMPLES = """\
+examples:
+  finetune-trainer preflight                       the config is at /etc/finetune/run.json
+  finetune-trainer train --config run.json         one pod of an attempt, by hand
+  FINETUNE_SCRATCH_DIR=/tmp/run finetune-trainer publish --config run.json
+
+exit codes: 0 done, 64 invalid spec, 66 invalid data, 69 waiting (preflight), 70 failed, 71 out of memory, 72 diverged,
+73 no valid checkpoint, 74 storage, 75 device, 76 gate failed, 77 hang, 85 stopped and saved, 86 stopped, nothing saved
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="finetune-trainer",
+        description="The data plane of a FineTuneJob: checks inputs, trains, publishes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="preflight|train|publish")
+    for name, help_text in (
+        ("preflight", "check storage, data, model and memory before a GPU is taken; no torch needed"),
+        ("train", "be PID 1 of a trainer pod: fence, fetch, run the ranks, stop together, last words"),
+        ("publish", "evaluate, merge, gate and upload the newest checkpoint's model"),
+    ):
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        command.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help=f"the run config (default: ${rc.CONFIG_ENV} or {rc.CONFIG_PATH})",
+        )
+    return top
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parser().parse_args(argv)
+    if arguments.config is not None:
+        os.environ[rc.CONFIG_ENV] = str(arguments.config.resolve())
+    config: RunConfig | None = None
+    try:
+        config = load_config()
+        code = run(arguments.command, config)
+    except RunError as error:
+        log.error(error.message, reason=error.reason, exit_code=int(error.code))
+        write_termination(_report(arguments.command, config, error))
+        code = int(error.code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of libraries must not keep a pod alive that has said its last word.
+    os._exit(code)
+
+
+def run(command: str, config: RunConfig) -> int:
+    if command == "preflight":
+        from finetune_trainer.preflight.main import preflight
+
+        return preflight(config)
+    if command == "publish":
+        from finetune_trainer.publish.main import publish
+
+        return publish(config)
+    from finetune_trainer.launcher.main import train
+
+    return train(config)
+
+
+def _report(command: str, config: RunConfig | None, error: RunError) -> LastWords | PreflightReport | PublishReport:
+    """What the operator reads, in the form it expects from each command."""
+    known = {"exit_code": int(error.code), "reason": error.reason, "message": error.message, "at": timestamp()}
+    if command == "preflight":
+        return PreflightReport.model_validate(known | {"field": getattr(error, "field", None)})
+    if command == "publish":
+        return PublishReport.model_validate(known)
+    attempt = config.attempt if config else 0
+    return LastWords.model_validate(known | {"attempt": attempt, "index": pod_index()})
+
+
+if __name__ == "__main__":
+    main()

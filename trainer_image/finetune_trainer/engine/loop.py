@@ -1,0 +1,241 @@
+"""The training loop: steps, and at each boundary between them one question to all ranks: stop, save, or go on?
+
+A stop is answered by a committed checkpoint of exactly this step; no rank leaves before rank 0 has said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from finetune_api.duration import parse_duration
+from finetune_api.exitcodes import ExitCode
+from finetune_api.reports import CheckpointReport, Stage
+from finetune_api.runconfig import RunConfig
+from finetune_trainer.checkpoint.saver import Saver
+from finetune_trainer.checkpoint.snapshot import Position, Snapshot, copy_optimizer, copy_trainable
+from finetune_trainer.common import log
+from finetune_trainer.common.channel import Channel, Heart
+from finetune_trainer.common.clock import monotonic
+from finetune_trainer.common.errors import RunError
+from finetune_trainer.engine.agree import PENDING, Agreement
+from finetune_trainer.engine.metrics import Metrics
+from finetune_trainer.engine.plan import BatchPlan
+from finetune_trainer.engine.report import Reporter
+from finetune_trainer.engine.step import Stepper
+
+TICK_SECONDS = 0.2
+
+
+@dataclass
+class Lead:
+    """What only rank 0 has."""
+
+    saver: Saver
+    reporter: Reporter
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Start:
+    step: int = 0
+    tokens: int = 0
+    loss: float | None = None
+
+
+class Loop:
+    def __init__(
+        self,
+        config: RunConfig,
+        plan: BatchPlan,
+        start: Start,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stepper: Stepper,
+        evaluate: Callable[[Callable[[], bool]], float | None],
+        agreement: Agreement,
+        channel: Channel,
+        heart: Heart,
+        lead: Lead | None,
+        stop_signalled: Callable[[], bool],
+    ) -> None:
+        self._config, self._plan, self._start = config, plan, start
+        self._model, self._optimizer, self._step_once, self._evaluate = model, optimizer, stepper, evaluate
+        self._agreement, self._channel, self._heart, self._lead = agreement, channel, heart, lead
+        self._stop_signalled = stop_signalled
+        self._step, self._tokens, self._loss = start.step, start.tokens, start.loss
+        self._interval = parse_duration(config.spec.checkpoint.interval)
+        self._interval_steps = config.spec.checkpoint.interval_steps
+        self._saved_step = start.step
+        self._saved_at = monotonic()
+        self._saves_answered = channel.saves_requested()
+
+    def run(self) -> ExitCode:
+        """DONE or STOPPED; everything else is raised."""
+        self._stage(Stage.TRAINING)
+        while self._step < self._plan.total_steps:
+            agreed = self._agreement.decide(stop=self._stop_wanted(), save=self._save_wanted(), code=self._failed())
+            self._end_together(agreed.code)
+            if agreed.stop:
+                return self._stop()
+            if agreed.save and self._step > self._saved_step:
+                self._save()
+            self._train_one()
+        if self._step > self._saved_step:
+            self._save_last()
+        self._stage(Stage.DONE)
+        self._agreement.barrier()
+        return ExitCode.DONE
+
+    def _train_one(self) -> None:
+        began = monotonic()
+        result = self._step_once(self._step)
+        seconds = monotonic() - began
+        self._step += 1
+        self._tokens += result.targets
+        self._loss = result.loss
+        if self._lead:
+            self._lead.reporter.step(self._step, loss=result.loss, seconds=seconds, tokens=result.tokens)
+            self._lead.metrics.write(
+                self._step,
+                {
+                    "loss": result.loss,
+                    "learningRate": result.rate,
+                    "gradNorm": result.grad_norm,
+                    "tokensPerSecond": round(result.tokens / max(seconds, 1e-9), 1),
+                    "stepSeconds": round(seconds, 4),
+                    "epoch": round(self._step / self._plan.steps_per_epoch, 4),
+                },
+            )
+
+    def _stop_wanted(self) -> bool:
+        return self._stop_signalled() or self._channel.stop_requested() is not None
+
+    def _save_wanted(self) -> bool:
+        """Rank 0 decides by the clock and by requests; `intervalSteps` is plain to everybody."""
+        if self._interval_steps and self._step % self._interval_steps == 0:
+            return True
+        if not self._lead or self._lead.saver.busy:
+            return False
+        asked = self._channel.saves_requested()
+        due = monotonic() - self._saved_at >= self._interval
+        if asked > self._saves_answered:
+            self._saves_answered = asked
+            return True
+        return due
+
+    def _failed(self) -> int:
+        error = self._lead.saver.error() if self._lead else None
+        return int(error.code) if error else 0
+
+    def _end_together(self, code: int) -> None:
+        if not code:
+            return
+        error = self._lead.saver.error() if self._lead else None
+        raise error or RunError(ExitCode(code), "rank 0 could not commit a checkpoint; its own message says why")
+
+    def _snapshot(self) -> Snapshot:
+        began = monotonic()
+        position = Position(
+            step=self._step,
+            epoch=self._step / self._plan.steps_per_epoch,
+            tokens=self._tokens,
+            loss=self._loss,
+            total_steps=self._plan.total_steps,
+            world_size=self._plan.world_size,
+            global_batch_size=self._plan.global_batch,
+            rows=self._plan.rows,
+        )
+        trainable, optimizer = copy_trainable(self._model), copy_optimizer(self._model, self._optimizer)
+        return Snapshot(position, trainable, optimizer, began, monotonic() - began)
+
+    def _begin_save(self, *, persistent: bool) -> None:
+        self._saved_step, self._saved_at = self._step, monotonic()
+        if self._lead:
+            self._lead.saver.start(self._snapshot(), persistent=persistent)
+
+    def _save(self) -> None:
+        """Periodic: training goes on while bytes travel, except behind an earlier save that has not ended."""
+        self._stage(Stage.SAVING)
+        self._end_together(self._until(self._earlier_save_over))
+        self._begin_save(persistent=False)
+        self._held_out()
+        self._stage(Stage.TRAINING)
+
+    def _save_last(self) -> None:
+        self._stage(Stage.SAVING)
+        self._end_together(self._until(self._earlier_save_over))
+        self._begin_save(persistent=False)
+        self._held_out()
+        self._end_together(self._until(self._committed))
+
+    def _stop(self) -> ExitCode:
+        self._stage(Stage.STOPPING)
+        if self._lead:
+            self._lead.saver.hurry()
+        self._until(self._earlier_save_over)
+        if self._agreement.tell(int(self._already_saved())):
+            log.event("stopping; this step is committed already", step=self._step)
+        elif self._step == 0:
+            raise RunError(ExitCode.STOPPED_UNSAVED, "stopped before the first step; there was nothing to save")
+        else:
+            log.event("stopping; saving the agreed step", step=self._step)
+            self._begin_save(persistent=True)
+            self._end_together(self._until(self._committed))
+        self._agreement.barrier()
+        return ExitCode.STOPPED
+
+    def _already_saved(self) -> bool:
+        last = self._lead.saver.last if self._lead else None
+        return (last is not None and last.step == self._step) or 0 < self._step == self._start.step
+
+    def _earlier_save_over(self) -> int:
+        assert self._lead
+        return self._failed() if self._lead.saver.wait(TICK_SECONDS) else PENDING
+
+    def _committed(self) -> int:
+        assert self._lead
+        if not self._lead.saver.wait(TICK_SECONDS):
+            return PENDING
+        last = self._lead.saver.last
+        if last is None or last.step != self._step:
+            return self._failed() or int(ExitCode.STORAGE)
+        return 0
+
+    def _until(self, over: Callable[[], int]) -> int:
+        """Rank 0 watches its saver; the others hear of it every tick, which also keeps their hearts beating."""
+        while (value := self._agreement.tell(over() if self._lead else 0)) == PENDING:
+            self._heart.beat()
+        return value
+
+    def _held_out(self) -> None:
+        loss = self._evaluate(lambda: not self._agreement.decide(stop=self._stop_wanted()).stop)
+        if self._lead and loss is not None:
+            self._lead.reporter.evaluated(loss)
+            self._lead.metrics.write(self._step, {"evalLoss": loss})
+
+    def _stage(self, stage: Stage) -> None:
+        if self._lead:
+            self._lead.reporter.stage(stage)
+
+
+def report_commit(lead_reporter: Reporter, metrics: Metrics) -> Callable[[CheckpointReport], None]:
+    """What follows a commit, on the saving thread."""
+
+    def committed(report: CheckpointReport) -> None:
+        lead_reporter.committed(report)
+        metrics.upload()
+        log.event(
+            "checkpoint committed",
+            step=report.step,
+            uri=report.uri,
+            bytes=report.bytes,
+            seconds=report.seconds,
+            stall_seconds=report.stall_seconds,
+            digest=report.digest,
+        )
+
+    return committed

@@ -1,0 +1,102 @@
+"""The model as a method wants it: which weights train, and in which precision they are kept.
+
+Full fine-tuning keeps fp32 master weights and computes in bf16 by autocast. LoRA keeps the frozen base in bf16 on a GPU
+(nothing is ever added to it) and the adapter in fp32. On a CPU the base stays fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from finetune_api.exitcodes import ExitCode
+from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType, Precision
+from finetune_trainer.common.errors import RunError, SpecError
+
+ALL_LINEAR = "AllLinear"
+
+
+def load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """Padding is masked out of attention and loss, so any id does."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+
+def load_base(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """Raises RunError (66) in words when the folder does not hold a model transformers can read."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(ExitCode.DATA_INVALID, f"the base model cannot be loaded: {error}") from error
+    return model
+
+
+def lora_config(lora: LoRA) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=float(lora.dropout),
+        target_modules="all-linear" if lora.target_modules == [ALL_LINEAR] else list(lora.target_modules),
+        use_rslora=lora.rslora,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def add_lora(base: nn.Module, lora: LoRA) -> nn.Module:
+    """AllLinear: every linear layer except the output head. Raises SpecError for names the model does not have."""
+    from peft import get_peft_model
+
+    if lora.target_modules != [ALL_LINEAR]:
+        linear = sorted({name.rsplit(".", 1)[-1] for name, m in base.named_modules() if isinstance(m, nn.Linear)})
+        names = [name for name, _ in base.named_modules()]
+        for wanted in lora.target_modules:
+            if not any(name == wanted or name.endswith(f".{wanted}") for name in names):
+                raise SpecError(
+                    "spec.method.lora.targetModules",
+                    wanted,
+                    f"the model has no such module; it has {', '.join(linear)}",
+                )
+    try:
+        model: nn.Module = get_peft_model(base, lora_config(lora))
+    except ValueError as error:
+        raise SpecError("spec.method.lora", lora.target_modules, str(error)) from error
+    return model
+
+
+def build(spec: FineTuneJobSpec, folder: Path, device: torch.device) -> nn.Module:
+    """Ready to train, in train mode. New parameters are drawn from torch's current seed."""
+    full = spec.method.type is MethodType.FULL_FINE_TUNE
+    halve = device.type == "cuda" and spec.training.precision is Precision.BF16 and not full
+    model = load_base(folder, torch.bfloat16 if halve else torch.float32)
+    if not full:
+        model = add_lora(model, spec.method.lora or LoRA())
+    for parameter in trainable(model):
+        parameter.data = parameter.data.float()
+    return model.to(device).train()
+
+
+def trainable(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (p for p in model.parameters() if p.requires_grad)
+
+
+def compute_precision(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    if precision is Precision.BF16:
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,84 @@
+"""What rank 0 tells its launcher while it trains; the launcher answers `/progress` from it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from finetune_api.reports import CheckpointReport, Stage
+from finetune_trainer.common.channel import Channel
+from finetune_trainer.common.clock import monotonic, timestamp
+from finetune_trainer.engine.plan import BatchPlan
+
+EVERY_SECONDS = 0.2
+SMOOTHING = 0.2
+
+
+class Reporter:
+    """Safe to use from the training loop and the saving thread."""
+
+    def __init__(self, channel: Channel, plan: BatchPlan, start_step: int) -> None:
+        self._channel, self._plan = channel, plan
+        self._lock = threading.Lock()
+        self._written = 0.0
+        self._step_seconds: float | None = None
+        self._tokens_per_second: float | None = None
+        self._fields: dict[str, Any] = {
+            "stage": Stage.STARTING,
+            "step": start_step,
+            "startStep": start_step,
+            "totalSteps": plan.total_steps,
+            "epoch": start_step / plan.steps_per_epoch,
+            "globalBatchSize": plan.global_batch,
+            "microBatchSize": plan.micro_batch,
+            "gradientAccumulation": plan.accumulation,
+            "worldSize": plan.world_size,
+        }
+        self._put(now=True)
+
+    def stage(self, stage: Stage) -> None:
+        with self._lock:
+            if stage is Stage.TRAINING:
+                self._fields.setdefault("runningAt", timestamp())
+            changed = self._fields["stage"] != stage
+            self._fields["stage"] = stage
+        if changed:
+            self._put(now=True)
+
+    def step(self, step: int, *, loss: float, seconds: float, tokens: int) -> None:
+        with self._lock:
+            self._step_seconds = _smooth(self._step_seconds, seconds)
+            self._tokens_per_second = _smooth(self._tokens_per_second, tokens / max(seconds, 1e-9))
+            self._fields |= {
+                "step": step,
+                "epoch": round(step / self._plan.steps_per_epoch, 4),
+                "loss": loss,
+                "stepSeconds": round(self._step_seconds, 4),
+                "tokensPerSecond": round(self._tokens_per_second, 1),
+                "etaSeconds": round(self._step_seconds * (self._plan.total_steps - step), 1),
+            }
+        self._put(now=False)
+
+    def evaluated(self, loss: float | None) -> None:
+        if loss is not None:
+            with self._lock:
+                self._fields["evalLoss"] = loss
+            self._put(now=True)
+
+    def committed(self, report: CheckpointReport) -> None:
+        with self._lock:
+            self._fields["checkpoint"] = report.to_wire()
+        self._put(now=True)
+
+    def flush(self) -> None:
+        self._put(now=True)
+
+    def _put(self, *, now: bool) -> None:
+        with self._lock:
+            if now or monotonic() - self._written >= EVERY_SECONDS:
+                self._written = monotonic()
+                self._channel.put_progress(self._fields | {"updatedAt": timestamp()})
+
+
+def _smooth(old: float | None, new: float) -> float:
+    return new if old is None else old + SMOOTHING * (new - old)

@@ -1,0 +1,74 @@
+"""Runs this pod's ranks with torchrun's own library and says with which codes they ended.
+
+The torchrun command loses exit codes (it returns 1) and kills its ranks 30 s after SIGTERM whatever the pod's grace
+period is. `elastic_launch` does neither when it is kept away from signals: it runs on a thread, where it cannot
+install handlers, and `signals_to_handle` is empty all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+from finetune_api.runconfig import RunConfig
+
+SHUTDOWN_SECONDS = 5
+"""Between SIGTERM and SIGKILL for the ranks that remain after one has failed; they have nothing left to save."""
+STORE_TIMEOUT_SECONDS = 7 * 24 * 3600
+"""Peers may fetch for long; whether waiting is hopeless is the hang watch's question."""
+
+
+class GangFailed(Exception):
+    """`exit_codes` by global rank, first failure first."""
+
+    def __init__(self, exit_codes: Mapping[int, int]) -> None:
+        super().__init__(f"ranks ended with {dict(exit_codes)}")
+        self.exit_codes = exit_codes
+
+
+def set_environment(config: RunConfig) -> None:
+    """For the ranks, which inherit it."""
+    for name, value in {
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    if config.master_address in ("127.0.0.1", "localhost"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def run_gang(config: RunConfig, index: int, port: int) -> None:
+    """Returns when all local ranks returned 0. Raises GangFailed, or what the rendezvous raises."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    master = "127.0.0.1" if index == 0 else config.master_address
+    launch = LaunchConfig(
+        min_nodes=config.nodes,
+        max_nodes=config.nodes,
+        nproc_per_node=config.processes_per_node,
+        run_id=f"{config.uid}-{config.attempt}",
+        role="trainer",
+        rdzv_backend="static",
+        rdzv_endpoint=f"{master}:{port}",
+        rdzv_configs={"rank": index, "timeout": STORE_TIMEOUT_SECONDS},
+        max_restarts=0,
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
+        signals_to_handle="",
+        shutdown_timeout=SHUTDOWN_SECONDS,
+    )
+    # It warns that it cannot handle signals on a thread: that is the point.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
+    try:
+        elastic_launch(launch, sys.executable)("-u", "-m", "finetune_trainer.engine.worker")
+    except ChildFailedError as error:
+        ordered = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
+        raise GangFailed({rank: failure.exitcode for rank, failure in ordered}) from None

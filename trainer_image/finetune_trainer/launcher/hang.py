@@ -1,0 +1,41 @@
+"""The hang verdict: a rank without a sign of life for `hangTimeout`.
+
+Signs of life are changes of a rank's heartbeat; until the ranks run, the launcher's own. The rank whose heart stopped
+first is named: the others usually stopped because they waited for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STARTING_SECONDS = 300.0
+"""At least this until the first step: imports and loading the model show no progress in between."""
+
+
+@dataclass(frozen=True)
+class Hang:
+    rank: int | None
+    """None: the launcher itself waits (for data, or for its peers)."""
+    silent_seconds: float
+
+
+class HangWatch:
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._seen: dict[int, tuple[int, float]] = {}
+        """By rank: the last heartbeat, and our own clock when it changed."""
+
+    def check(self, now: float, beats: dict[int, int], own_beat: float, *, training: bool) -> Hang | None:
+        """`beats`: heartbeats by rank in any unit that changes; `own_beat`: of the launcher, on the clock of `now`."""
+        timeout = self._timeout if training else max(self._timeout, STARTING_SECONDS)
+        if not beats:
+            silent = now - own_beat
+            return Hang(None, silent) if silent > timeout else None
+        for rank, value in beats.items():
+            if rank not in self._seen or self._seen[rank][0] != value:
+                self._seen[rank] = (value, now)
+        stuck = [rank for rank in beats if now - self._seen[rank][1] > timeout]
+        if not stuck:
+            return None
+        first = min(stuck, key=lambda rank: (beats[rank], rank))
+        return Hang(first, now - self._seen[first][1])

@@ -1,0 +1,132 @@
+"""Publishing: one Job, a gate that costs no retraining, tries that survive the pod's end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from finetune_api.reports import PublishedModel, PublishReport
+from finetune_api.runkey import publish_digest
+from finetune_operator.core.plan import parse_spec
+from tests.core.build import batch_job, condition_of, decide, ended, ftj, pod, seen, status, then, ts
+
+GATE = {"gate": [{"metric": "exactMatch", "passed": False, "message": "exactMatch 0.4 < min 0.9"}]}
+
+
+def publish(spec: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    return {
+        "index": 1,
+        "specDigest": publish_digest(parse_spec(ftj(spec))),
+        "job": "bot-publish-1",
+        "createdAt": ts(100),
+        **fields,
+    }
+
+
+def trained(spec: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    return ftj(spec, status=status(ended(1, "Succeeded"), **{"phase": "Publishing", "publish": publish(), **fields}))
+
+
+def publish_job(*conditions: str) -> dict[str, Any]:
+    job = batch_job(1, *conditions)
+    job["metadata"] |= {"name": "bot-publish-1", "uid": "uid-pub-1"}
+    job["metadata"]["labels"]["finetune.dev/role"] = "publisher"
+    return job
+
+
+def publish_pod(code: int | None = None, report: PublishReport | None = None, **more: Any) -> dict[str, Any]:
+    made = pod(0, code=code, **more)
+    made["metadata"]["labels"]["finetune.dev/role"] = "publisher"
+    made["metadata"]["ownerReferences"] = [{"uid": "uid-pub-1"}]
+    if report is not None:
+        made["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = json.dumps(report.to_wire())
+    return made
+
+
+def report(code: int, **fields: Any) -> PublishReport:
+    return PublishReport.model_validate(
+        {"exitCode": code, "reason": "r", "message": "exactMatch 0.4 < min 0.9", "at": ts(120), **fields}
+    )
+
+
+def test_the_job_is_made_from_the_recorded_try() -> None:
+    made = decide(seen(trained()))
+    (job,) = made.creates
+    assert job["metadata"]["name"] == "bot-publish-1"
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["publish"]
+
+
+def test_success_puts_the_output_into_status() -> None:
+    output = PublishedModel(uri="s3://a/m", digest="sha256:1", manifest="s3://a/m/MANIFEST.json", merged=True)
+    done = report(0, output=output.to_wire(), gatePassed=True, metrics={"exactMatch": {"final": 0.95, "samples": 64}})
+    made = decide(
+        seen(trained(), jobs=(publish_job("Complete"),), pods=(publish_pod(0, done),)),
+    )
+    assert made.status is not None
+    assert made.status["phase"] == "Succeeded"
+    assert made.status["output"]["uri"] == "s3://a/m"
+    assert made.status["evaluation"]["metrics"]["exactMatch"]["final"] == 0.95
+    assert condition_of(made, "Complete")["status"] == "True"
+
+
+def test_a_failed_gate_fails_the_job_and_relaxing_it_publishes_again() -> None:
+    world = seen(trained(), jobs=(publish_job("Failed"),), pods=(publish_pod(76, report(76, **GATE)),))
+    made = decide(world)
+    assert made.status is not None
+    assert made.status["phase"] == "Failed"
+    assert made.status["reason"] == "GateFailed"
+    assert "exactMatch 0.4 < min 0.9" in made.status["message"]
+    failed = then(world, made)
+    assert not decide(failed).writes
+    relaxed = replace(
+        failed,
+        job=failed.job
+        | {"spec": {**failed.job["spec"], "evaluation": {"gate": [{"metric": "exactMatch", "min": "0.3"}]}}},
+    )
+    again = decide(relaxed)
+    assert again.status is not None
+    assert again.status["publish"]["index"] == 2
+    assert again.status["phase"] == "Publishing"
+    assert len(again.status["attempts"]) == 1
+
+
+def test_a_preempted_try_is_repeated_for_free() -> None:
+    world = seen(trained(), jobs=(publish_job("Failed"),), pods=(publish_pod(137, disrupted="EvictionByEvictionAPI"),))
+    made = decide(world)
+    assert made.status is not None
+    assert made.status["publish"]["index"] == 2
+    assert made.status["publish"]["failures"] == 0
+
+
+def test_a_crashed_try_backs_off() -> None:
+    world = seen(trained(), jobs=(publish_job("Failed"),), pods=(publish_pod(70),))
+    made = decide(world, 105)
+    assert made.status is not None
+    assert made.status["publish"]["failures"] == 1
+    assert made.status["reason"] == "BackOff"
+    later = decide(then(world, made), 111)
+    assert later.status is not None
+    assert later.status["publish"]["index"] == 2
+
+
+def test_a_lost_node_does_not_hold_publishing_up() -> None:
+    lost = {
+        "metadata": {"name": "node-1"},
+        "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]},
+    }
+    world = seen(trained(), jobs=(publish_job(),), pods=(publish_pod(),), nodes=(lost,))
+    decided = decide(world)
+    assert decided.status is not None
+    assert decided.status["publish"]["stopping"] == "NodeLost"
+    assert [d.name for d in decide(then(world, decided)).deletes] == ["bot-publish-1"]
+
+
+def test_finished_jobs_go_after_their_retention() -> None:
+    done = trained(phase="Succeeded", publish=publish(jobUid="uid-pub-1", finishedAt=ts(110), outcome="Succeeded"))
+    world = seen(done, jobs=(publish_job("Complete"), batch_job(1, "Complete")))
+    assert decide(world, 1000).deletes == ()
+    names = [d.name for d in decide(world, 100 + 24 * 3600 + 1).deletes]
+    assert names[:2] == ["bot-publish-1", "bot-1"]
+    assert decide(replace(world, fresh=False), 100 + 24 * 3600 + 1).need_fresh

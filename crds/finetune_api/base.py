@@ -39,9 +39,9 @@ class WireModel(ApiModel):
     model_config = ConfigDict(extra="ignore")
 
 
-def cel(rule: str, message: str) -> dict[str, str]:
-    """One `x-kubernetes-validations` entry, answered by the API server at admission."""
-    return {"rule": rule, "message": message}
+def cel(rule: str, message: str, field: str | None = None) -> dict[str, str]:
+    """One `x-kubernetes-validations` entry, answered by the API server at admission. `field` is what it names."""
+    return {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
 
 
 def rules(*entries: dict[str, str]) -> dict[str, Any]:

@@ -143,6 +143,7 @@ def _frozen_rule(label: str, path: str) -> dict[str, str]:
     return cel(
         f"!({begun}) || ({same})",
         f"spec.{label} is frozen once the run has begun; create a new FineTuneJob for a different run",
+        f".spec.{label}",
     )
 
 

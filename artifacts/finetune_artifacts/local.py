@@ -24,6 +24,7 @@ from .errors import AccessDenied, AlreadyExists, ArtifactError, InvalidUri, NotF
 from .uri import TEMP_PREFIX, Uri
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_SYSTEM_DIR = "lost+found"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -107,7 +108,7 @@ class LocalStore(Store):
         except (FileNotFoundError, NotADirectoryError):
             return
         for child in children:
-            if child.name.startswith(TEMP_PREFIX) or child.name == "lost+found":
+            if child.name.startswith(TEMP_PREFIX) or child.name == _SYSTEM_DIR:
                 continue
             try:
                 info = child.stat()
@@ -133,7 +134,8 @@ class LocalStore(Store):
         prefix = self.checked(prefix, empty=True)
         directory = self.root / prefix
         with translated(self.uri_of(prefix), "list"):
-            names = [child.name for child in directory.iterdir() if child.is_dir()] if directory.is_dir() else []
+            children = list(directory.iterdir()) if directory.is_dir() else []
+            names = [child.name for child in children if child.name != _SYSTEM_DIR and child.is_dir()]
             return sorted(name for name in names if next(self._walk(directory / name), None) is not None)
 
     def head(self, path: str) -> Entry:

@@ -200,11 +200,15 @@ class Bucket:
             found = Unreachable(uri, action, cause, "the store is busy or failing: try again later")
             found.maybe_done = number not in (409, 429)
             return found
+        if "redirect without LOCATION" in text:
+            return ArtifactError(
+                uri, action, "the bucket is in another region", "correct AWS_REGION or AWS_ENDPOINT_URL"
+            )
         if not number and _NO_ANSWER.search(text):
             reason = next((words for sign, words in _REASONS.items() if sign in text), "no usable answer")
             advice = f"check AWS_ENDPOINT_URL ({clip(self.endpoint) or 'not set: AWS'}) and the network policy"
             found = Unreachable(uri, action, reason, advice)
             found.maybe_done = "kind: Connect" not in text
             return found
-        advice = "check AWS_REGION and AWS_ENDPOINT_URL" if not number or 300 <= number <= 400 else ""
+        advice = "check AWS_REGION and AWS_ENDPOINT_URL" if not number or number == 400 else ""
         return ArtifactError(uri, action, cause, advice)

@@ -57,11 +57,12 @@ def upload_file(
 
             def chunks(file: BinaryIO, hasher: Hasher = hasher) -> Iterator[bytes]:
                 nonlocal sent
-                while chunk := file.read(min(CHUNK, store.options.part_bytes)):
+                # No further than it was at first: a log that grows as fast as it is read would never end.
+                while chunk := file.read(min(CHUNK, before.st_size - sent)):
                     hasher.update(chunk)
-                    yield chunk
                     sent += len(chunk)
                     report(len(chunk))
+                    yield chunk
 
             store.assert_reachable()
             try:

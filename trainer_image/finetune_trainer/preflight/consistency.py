@@ -1,0 +1,117 @@
+"""What the spec promises against what model and data can keep; mistakes that would otherwise show after hours."""
+
+from __future__ import annotations
+
+from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType, Metric
+from finetune_api.runconfig import RunConfig
+from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
+from finetune_trainer.engine.plan import BatchPlan, plan_batches
+from finetune_trainer.model.estimate import ALL_LINEAR, linear_modules, matches
+from finetune_trainer.model.inspect import ModelInfo
+from finetune_trainer.preflight.dataset import Sample
+from finetune_trainer.preflight.problems import wrong
+from finetune_trainer.preflight.reasons import Reason
+
+FEW_STEPS = 50
+
+
+def check_gate(spec: FineTuneJobSpec) -> None:
+    """A gate on something that will not be measured blocks every model. Raises Problem (64)."""
+    for index, gate in enumerate(spec.evaluation.gate):
+        field = f"spec.evaluation.gate[{index}]"
+        if spec.data.validation.sources is None and spec.data.validation.percent == 0:
+            raise wrong(
+                field,
+                f"{gate.metric} cannot be measured: data.validation.percent is 0 and there are no validation sources, "
+                "so nothing is held out; set one of them, or remove the gate",
+                Reason.GATE_NOT_MEASURED,
+            )
+        if gate.metric is Metric.EXACT_MATCH and spec.evaluation.samples.count == 0:
+            raise wrong(
+                field,
+                "exactMatch cannot be measured: evaluation.samples.count is 0; raise it, or remove the gate",
+                Reason.GATE_NOT_MEASURED,
+            )
+        if gate.metric is not Metric.EXACT_MATCH and not spec.evaluation.perplexity:
+            raise wrong(
+                field,
+                f"{gate.metric} cannot be measured: evaluation.perplexity is false; set it, or remove the gate",
+                Reason.GATE_NOT_MEASURED,
+            )
+
+
+def check_lora_targets(spec: FineTuneJobSpec, model: ModelInfo) -> None:
+    """Raises Problem (64) naming the modules that do exist."""
+    lora = spec.method.lora or LoRA()
+    if spec.method.type is not MethodType.LORA:
+        return
+    linear = linear_modules(model.tensors)
+    kinds = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+    if lora.target_modules == [ALL_LINEAR]:
+        if not linear:
+            raise wrong(
+                "spec.method.lora.targetModules", "the model has no linear layers", Reason.LORA_TARGETS_NOT_FOUND
+            )
+        return
+    every = {tensor.name.rpartition(".")[0] for tensor in model.tensors}
+    for wanted in lora.target_modules:
+        if not any(matches(module, wanted) for module in every):
+            raise wrong(
+                "spec.method.lora.targetModules",
+                f"the model has no module {wanted!r}; its linear layers are {kinds:.300}. "
+                "Name some of these, or write AllLinear alone",
+                Reason.LORA_TARGETS_NOT_FOUND,
+            )
+
+
+def check_chat_template(sample: Sample, model: ModelInfo) -> None:
+    if sample.conversations and not model.has_chat_template:
+        raise wrong(
+            "spec.model.uri",
+            "the data holds chat messages, but the model's tokenizer has no chat template; add chat_template to the "
+            "model directory, or write the data as Alpaca or PromptCompletion",
+            Reason.NO_CHAT_TEMPLATE,
+        )
+
+
+def training_rows(spec: FineTuneJobSpec, sample: Sample) -> int:
+    """Records that are left to train on, of those in the sample."""
+    if spec.data.validation.sources:
+        return len(sample.train)
+    percent = DEFAULT_PERCENT if spec.data.validation.percent is None else spec.data.validation.percent
+    out = held_out(sample.train, percent)
+    return sum(1 for digest in sample.train if digest not in out)
+
+
+def world_size(config: RunConfig) -> int:
+    """From the spec: preflight runs before an attempt has decided on a size."""
+    resources = config.spec.resources
+    return resources.nodes * (resources.processes_per_node or resources.gpus_per_node or 1)
+
+
+def check_batches(config: RunConfig, sample: Sample) -> BatchPlan:
+    """The plan for the records in the sample. Raises SpecError (64) when the world cannot share the global batch."""
+    return plan_batches(
+        config.spec.training,
+        max(1, training_rows(config.spec, sample)),
+        world_size(config),
+        micro_override=config.micro_batch_size,
+        on_gpu=config.spec.resources.gpus_per_node > 0,
+    )
+
+
+def warnings(sample: Sample, plan: BatchPlan) -> list[str]:
+    found = []
+    if not sample.complete:
+        found.append(
+            f"SampleOnly: {sample.records} records of the first {sample.bytes >> 20} MiB were checked; "
+            "the rest is checked when training begins"
+        )
+    elif plan.total_steps < FEW_STEPS:
+        found.append(
+            f"TooFewSteps: {plan.rows} records in batches of {plan.global_batch} make {plan.total_steps} optimizer "
+            f"steps in all, fewer than {FEW_STEPS}; raise training.epochs or lower training.globalBatchSize"
+        )
+    if sample.malformed:
+        found.append(f"MalformedRecords: {sample.malformed} records are malformed and will be left out")
+    return found

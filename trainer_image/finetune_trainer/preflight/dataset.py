@@ -1,0 +1,131 @@
+"""The dataset as far as a few seconds go: every source is there, and the beginning of each file is valid.
+
+A file up to 64 MiB is read whole, so that a malformed line 17 is found here and not by eight GPUs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from finetune_api.exitcodes import ExitCode
+from finetune_api.runconfig import RunConfig
+from finetune_trainer.data.read import BadRecords, read_records
+from finetune_trainer.data.records import Conversation, content_digest
+from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
+from finetune_trainer.preflight.problems import Problem, storage_in_words, waiting
+from finetune_trainer.preflight.reasons import Reason
+
+SAMPLE_PER_FILE = 64 << 20
+SAMPLE_TOTAL = 256 << 20
+
+Listed = list[tuple[NamedSource, list[SourceFile]]]
+
+
+@dataclass
+class Sample:
+    """What was read. `complete` says whether that is all there is."""
+
+    records: int = 0
+    train: list[int] = field(default_factory=list)
+    """Content digests of the training records."""
+    held_out: int = 0
+    conversations: int = 0
+    malformed: int = 0
+    files: int = 0
+    bytes: int = 0
+    complete: bool = True
+
+
+class _Chunks(io.RawIOBase):
+    """An iterator of bytes as a file, up to a limit."""
+
+    def __init__(self, chunks: Iterator[bytes], limit: int) -> None:
+        self._chunks, self._left, self._rest = chunks, limit, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None or self._left <= 0:
+                return 0
+            self._rest = memoryview(chunk)[: self._left]
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        self._left -= count
+        return count
+
+
+def list_sources(config: RunConfig) -> Listed:
+    """Every source with its files. Raises Problem (69) when one has none."""
+    listed = []
+    for named in named_sources(config):
+        secret = named.source.secret_ref.name if named.source.secret_ref else None
+        with storage_in_words(f"{named.field}.uri", secret, missing=Reason.WAITING_FOR_DATASET):
+            files = list_files(config, named)
+        if not files:
+            raise waiting(
+                f"{named.field}.uri",
+                f"nothing is stored at {named.source.uri}: expected a JSON Lines file, or *.jsonl files below it; "
+                "upload the data or correct the URI. It is looked for again",
+                Reason.WAITING_FOR_DATASET,
+            )
+        listed.append((named, files))
+    return listed
+
+
+def read_sample(config: RunConfig, listed: Listed) -> Sample:
+    """Validates the first 64 MiB of every file, 256 MiB in all. Raises DataError (66), Problem."""
+    sample = Sample()
+    bad = BadRecords(config.spec.data.max_bad_records)
+    for named, files in listed:
+        taken = 0
+        for file in files:
+            budget = min(SAMPLE_PER_FILE, SAMPLE_TOTAL - sample.bytes)
+            limit = named.source.limit
+            if limit is not None and taken >= limit:
+                break
+            if budget <= 0:
+                sample.complete = False
+                break
+            taken += _read_file(named, file, budget, None if limit is None else limit - taken, bad, sample)
+    sample.malformed = bad.count
+    if not sample.train and sample.complete:
+        raise Problem(
+            ExitCode.DATA_INVALID,
+            Reason.NO_RECORDS,
+            "spec.data.train",
+            f"{sample.files} files with {sample.bytes} bytes hold no usable record ({bad.count} malformed)",
+        )
+    return sample
+
+
+def _read_file(
+    named: NamedSource, file: SourceFile, budget: int, limit: int | None, bad: BadRecords, sample: Sample
+) -> int:
+    cut = file.entry.size > budget
+    secret = named.source.secret_ref.name if named.source.secret_ref else None
+    taken = 0
+    sample.files += 1
+    sample.bytes += min(file.entry.size, budget)
+    with storage_in_words(f"{named.field}.uri", secret, missing=Reason.WAITING_FOR_DATASET):
+        chunks = file.store.open_read(file.entry.path, 0, file.entry.etag)
+        stream = io.BufferedReader(_Chunks(chunks, budget), 1 << 20)
+        for located in read_records(
+            stream, name=file.name, source=named.field, data_format=named.source.format, bad=bad, cut=cut
+        ):
+            taken += 1
+            sample.records += 1
+            sample.conversations += isinstance(located.record, Conversation)
+            if named.held_out:
+                sample.held_out += 1
+            else:
+                sample.train.append(content_digest(located.record))
+            if limit is not None and taken >= limit:
+                return taken
+    sample.complete = sample.complete and not cut
+    return taken

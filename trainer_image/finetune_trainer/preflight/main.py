@@ -1,0 +1,201 @@
+"""Preflight: every mistake that can be found without a GPU, found before one is taken.
+
+It runs in the small image, as the tenant, in seconds, and stops at the first thing that is wrong, in the order in
+which a user would fix it: Secrets, storage, model, data, what they add up to. Its termination message is a
+`PreflightReport`; what it prints is for people.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from finetune_api.exitcodes import ExitCode
+from finetune_api.reports import Estimate, PreflightReport, PublishedModel
+from finetune_api.runconfig import RunConfig
+from finetune_api.runkey import run_key
+from finetune_artifacts import ArtifactError, check_writable, fingerprint
+from finetune_trainer.common.clock import timestamp
+from finetune_trainer.common.config import secrets_dir
+from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.lastwords import write_termination
+from finetune_trainer.common.stores import open_for
+from finetune_trainer.data.sources import fingerprint as data_fingerprint
+from finetune_trainer.model.estimate import MemoryEstimate, estimate
+from finetune_trainer.model.inspect import Incomplete, ModelInfo, NotAModel, inspect_model
+from finetune_trainer.model.published import OutputTaken, find_published
+from finetune_trainer.model.quantity import human_bytes, parse_quantity
+from finetune_trainer.preflight import consistency
+from finetune_trainer.preflight.dataset import list_sources, read_sample
+from finetune_trainer.preflight.problems import storage_in_words, waiting, wrong
+from finetune_trainer.preflight.reasons import Reason
+from finetune_trainer.preflight.secrets import check_secrets
+
+T = TypeVar("T")
+
+
+def preflight(config: RunConfig) -> int:
+    """The exit code: 0, 64 (spec), 66 (data), 69 (may still arrive), 74 (storage)."""
+    print(f"preflight of FineTuneJob {config.namespace}/{config.name}", flush=True)
+    try:
+        report = examine(config)
+    except RunError as error:
+        report = PreflightReport(
+            exit_code=int(error.code),
+            reason=error.reason,
+            message=error.message,
+            field=getattr(error, "field", None),
+            at=timestamp(),
+        )
+        print(f"FAIL   {error.reason} (exit {int(error.code)})\n       {error.message}", flush=True)
+    except ArtifactError as error:
+        report = PreflightReport(
+            exit_code=int(ExitCode.STORAGE), reason=Reason.STORAGE, message=str(error), at=timestamp()
+        )
+        print(f"FAIL   {Reason.STORAGE} (exit {int(ExitCode.STORAGE)})\n       {error}", flush=True)
+    write_termination(report)
+    return report.exit_code
+
+
+def examine(config: RunConfig) -> PreflightReport:
+    """Raises RunError or ArtifactError at the first thing that is wrong."""
+    spec = config.spec
+    consistency.check_gate(spec)
+    _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
+    _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
+    model, revision = _step("model", lambda: _model(config), lambda found: _describe(found[0]))
+    consistency.check_lora_targets(spec, model)
+    listed = _step(
+        "dataset", lambda: list_sources(config), lambda found: f"{sum(len(files) for _, files in found)} files"
+    )
+    sample = _step(
+        "records",
+        lambda: read_sample(config, listed),
+        lambda s: f"{s.records:,} valid in {human_bytes(s.bytes)}" + ("" if s.complete else " (the beginning only)"),
+    )
+    consistency.check_chat_template(sample, model)
+    plan = consistency.check_batches(config, sample)
+    memory = estimate(model, spec, micro_batch=plan.micro_batch)
+    fits, limit_words = _fits(config, memory)
+    _say(
+        "estimate",
+        f"{memory.trainable:,} trainable parameters, {human_bytes(memory.memory_per_rank)} per process, "
+        f"checkpoint {human_bytes(memory.checkpoint)}{limit_words}",
+    )
+    with storage_in_words("spec.data", None, missing=Reason.WAITING_FOR_DATASET):
+        data_print = data_fingerprint(listed)
+    key = run_key(spec, model_revision=revision, data_fingerprint=data_print)
+    resolved = config.model_copy(update={"run_key": key})
+    published = _published(resolved)
+    warnings = consistency.warnings(sample, plan)
+    if fits == "False":
+        warnings.append(f"MemoryTooSmall: about {human_bytes(memory.memory_per_rank)} per process{limit_words}")
+    for warning in warnings:
+        _say("warning", warning)
+    message = (
+        f"{model.architecture} with {model.parameters:,} parameters, {memory.trainable:,} trainable; "
+        f"{sample.records:,} records checked" + ("" if sample.complete else " (a sample)")
+    )
+    reason = Reason.ACCEPTED
+    if published is not None:
+        reason, message = Reason.ALREADY_PUBLISHED, f"run {key} is already published at {published.uri}"
+    _say("done", f"run key {key}: {message}")
+    return PreflightReport(
+        exit_code=int(ExitCode.DONE),
+        reason=reason,
+        message=message,
+        run_key=key,
+        model_revision=revision,
+        data_fingerprint=data_print,
+        sampled_records=sample.records,
+        estimate=Estimate(
+            parameters=memory.parameters,
+            trainable_parameters=memory.trainable,
+            memory_per_gpu_bytes=memory.memory_per_rank,
+            checkpoint_bytes=memory.checkpoint,
+            fits=fits,
+        ),
+        published=published,
+        warnings=warnings[:8],
+        at=timestamp(),
+    )
+
+
+def _writable_places(config: RunConfig) -> list[str]:
+    """The run directory, and the user's own places for checkpoints and output, are there and take writes."""
+    spec = config.spec
+    places = [("spec", config.runs_uri, config.runs_secret)]
+    if spec.checkpoint.uri is not None:
+        places.append(("spec.checkpoint.uri", spec.checkpoint.uri, config.checkpoints_secret))
+    if spec.output.uri is not None:
+        places.append(("spec.output.uri", spec.output.uri, config.output_secret))
+    for field, uri, secret in places:
+        with storage_in_words(field, secret):
+            check_writable(open_for(config, uri, secret))
+    return [uri for _, uri, _ in places]
+
+
+def _model(config: RunConfig) -> tuple[ModelInfo, str]:
+    source = config.spec.model
+    secret = source.secret_ref.name if source.secret_ref else None
+    with storage_in_words("spec.model.uri", secret, missing=Reason.WAITING_FOR_MODEL):
+        store = open_for(config, source.uri, secret)
+        entries = list(store.list())
+        if not entries:
+            raise waiting(
+                "spec.model.uri",
+                f"nothing is stored at {source.uri}: expected a Hugging Face model directory; upload the model or "
+                "correct the URI. It is looked for again",
+                Reason.WAITING_FOR_MODEL,
+            )
+        try:
+            return inspect_model(store, entries), fingerprint(entries)
+        except Incomplete as error:
+            raise waiting(
+                "spec.model.uri",
+                f"{source.uri} is incomplete: {error}. It is looked at again",
+                Reason.WAITING_FOR_MODEL,
+            ) from None
+        except NotAModel as error:
+            raise wrong("spec.model.uri", f"{source.uri} {error}", Reason.INVALID_MODEL) from None
+
+
+def _published(config: RunConfig) -> PublishedModel | None:
+    field = "spec.output.uri" if config.spec.output.uri else "spec"
+    with storage_in_words(field, config.output_secret):
+        store = open_for(config, config.output_uri, config.output_secret)
+        try:
+            return find_published(store, config.run_key or "")
+        except OutputTaken as error:
+            raise wrong(field, str(error), Reason.OUTPUT_TAKEN) from None
+
+
+def _fits(config: RunConfig, memory: MemoryEstimate) -> tuple[str, str]:
+    """On a CPU the pod's memory limit decides; what a GPU holds is not known here."""
+    resources = config.spec.resources
+    limit = (resources.limits or {}).get("memory")
+    if resources.gpus_per_node or limit is None:
+        return "Unknown", ""
+    try:
+        allowed = parse_quantity(limit)
+    except ValueError as error:
+        raise wrong("spec.resources.limits.memory", str(error)) from None
+    processes = resources.processes_per_node or 1
+    fits = memory.memory_per_rank * processes <= allowed
+    return str(fits), f", {processes} per pod within spec.resources.limits.memory {limit}: {'yes' if fits else 'no'}"
+
+
+def _describe(model: ModelInfo) -> str:
+    return f"{model.architecture}, {model.parameters:,} parameters, {human_bytes(model.bytes)}"
+
+
+def _step(name: str, work: Callable[[], T], words: Callable[[T], str]) -> T:
+    started = time.monotonic()
+    result = work()
+    _say(name, f"{words(result)} ({time.monotonic() - started:.2f} s)")
+    return result
+
+
+def _say(name: str, words: str) -> None:
+    print(f"{name:<10} {words}", flush=True)

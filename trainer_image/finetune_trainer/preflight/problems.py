@@ -1,0 +1,47 @@
+"""What preflight raises, and how an answer of storage becomes a wait or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from finetune_api.exitcodes import ExitCode
+from finetune_artifacts import AccessDenied, ArtifactError, InvalidUri, NotFound, Unreachable
+from finetune_trainer.common.errors import RunError
+from finetune_trainer.preflight.reasons import Reason
+
+
+class Problem(RunError):
+    """Ends preflight; `field` is the spec's path that the message is about."""
+
+    def __init__(self, code: ExitCode, reason: Reason, field: str, message: str) -> None:
+        super().__init__(code, f"{field}: {message}", reason=reason)
+        self.field = field
+
+
+def wrong(field: str, message: str, reason: Reason = Reason.INVALID_SPEC) -> Problem:
+    """A mistake inside the spec: final until it changes."""
+    return Problem(ExitCode.INVALID_SPEC, reason, field, message)
+
+
+def waiting(field: str, message: str, reason: Reason) -> Problem:
+    """Something that may still arrive: the operator asks again."""
+    return Problem(ExitCode.WAITING, reason, field, message)
+
+
+@contextmanager
+def storage_in_words(field: str, secret: str | None, *, missing: Reason = Reason.STORAGE_MISSING) -> Iterator[None]:
+    """Translates what storage raises. `missing` is the reason when there is nothing (no object, bucket or claim)."""
+    with_secret = f" with the credentials of Secret {secret!r}" if secret else " with the pod's own credentials"
+    try:
+        yield
+    except InvalidUri as error:
+        raise wrong(field, str(error)) from None
+    except NotFound as error:
+        raise waiting(field, f"{error}{with_secret}. It is looked for again", missing) from None
+    except AccessDenied as error:
+        raise waiting(field, f"{error}{with_secret}. It is tried again", Reason.STORAGE_DENIED) from None
+    except Unreachable as error:
+        raise waiting(field, f"{error}{with_secret}. It is tried again", Reason.STORAGE_UNREACHABLE) from None
+    except ArtifactError as error:
+        raise Problem(ExitCode.STORAGE, Reason.STORAGE, field, str(error)) from None

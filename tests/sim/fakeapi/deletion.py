@@ -78,59 +78,69 @@ def delete_object(server: FakeApiServer, resource: Resource, namespace: str, nam
     _preconditions(resource, old, options)
     obj = copy(old)
     meta = obj["metadata"]
-    now = server.clock.now()
-    deleting = "deletionTimestamp" in meta
-    immediately = True
-    if resource.graceful:
-        if deleting and meta.get("deletionGracePeriodSeconds"):
-            immediately = _shorten(meta, options, now)
-            if not immediately and meta == old["metadata"]:
-                return old  # already on its way, and not asked to hurry
-        elif not deleting:
-            period = _grace(obj, options)
-            meta["deletionTimestamp"] = rfc3339(now + period)
-            meta["deletionGracePeriodSeconds"] = period
-            meta["generation"] = meta.get("generation", 0) + 1
-            immediately = period == 0
+    graceful, pending = _graceful(resource, obj, options, server.clock.now())
+    if pending:
+        return old  # already on its way, and not asked to hurry
+    before = meta.get("finalizers") or []
     if resource.collects_garbage:
         finalizers = _collector_finalizers(resource, meta, options)
         meta.pop("finalizers", None)
         if finalizers:
             meta["finalizers"] = finalizers
-    if meta.get("finalizers"):
-        immediately = False
-        if "deletionTimestamp" not in meta:
-            meta["deletionTimestamp"] = rfc3339(now)
-            if meta.get("generation"):
-                meta["generation"] += 1
-        if not resource.graceful or meta.get("deletionGracePeriodSeconds") is None:
-            meta["deletionGracePeriodSeconds"] = 0
+    key = server.key(resource, namespace, name)
+    touched = graceful or before or before != (meta.get("finalizers") or [])
+    if meta.get("finalizers") and not graceful:
+        _mark(meta, server.clock.now())
+    waits = bool(meta.get("finalizers")) or (graceful and meta["deletionGracePeriodSeconds"] > 0)
     if options.get("dryRun"):
         return obj
-    key = server.key(resource, namespace, name)
-    if immediately:
-        last = server.store.remove(key)
-        server.writes.record("delete", resource, last, None)
-        if resource.returns_deleted:
-            return {**obj, "metadata": {**meta, "resourceVersion": last["metadata"]["resourceVersion"]}}
-        details = {"name": name, "kind": resource.plural, "uid": meta["uid"]}
-        if resource.group:
-            details["group"] = resource.group
-        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-    if obj == old:
-        return old
-    stored = server.store.put(key, obj)
-    server.writes.record("delete", resource, stored, stored)
-    return stored
+    if touched and not waits and not graceful and (options.get("preconditions") or {}).get("resourceVersion"):
+        # The real server compares the precondition with an object that it never read, and so always refuses.
+        raise errors.conflict(resource.group, resource.plural, name, "the ResourceVersion in the precondition is stale")
+    if obj != old and (waits or graceful):
+        obj = server.store.put(key, obj)
+        server.writes.record("delete", resource, obj, obj)
+    if waits:
+        return obj
+    last = server.store.remove(key)
+    server.writes.record("delete", resource, last, None)
+    if resource.returns_deleted:
+        return last
+    details = {"name": name, "kind": resource.plural, "uid": meta["uid"]}
+    if resource.group:
+        details["group"] = resource.group
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
-def _shorten(meta: Obj, options: Obj, now: float) -> bool:
-    """A second DELETE may only shorten the grace period. True if the object goes at once."""
+def _mark(meta: Obj, now: float) -> None:
+    """Deleted as far as anybody is told, but finalizers hold it."""
+    if "deletionTimestamp" not in meta and meta.get("generation"):
+        meta["generation"] += 1
+    if "deletionTimestamp" not in meta or parse_time(meta["deletionTimestamp"]) > now:
+        meta["deletionTimestamp"] = rfc3339(now)
+    meta["deletionGracePeriodSeconds"] = 0
+
+
+def _graceful(resource: Resource, obj: Obj, options: Obj, now: float) -> tuple[bool, bool]:
+    """(this DELETE sets or shortens the grace period, an earlier one is still running and stays)."""
+    meta = obj["metadata"]
+    if not resource.graceful:
+        return False, False
+    if "deletionTimestamp" not in meta:
+        period = _grace(obj, options)
+        meta["deletionTimestamp"] = rfc3339(now + period)
+        meta["deletionGracePeriodSeconds"] = period
+        meta["generation"] = meta.get("generation", 0) + 1
+        return True, False
+    had = meta.get("deletionGracePeriodSeconds")
+    if not had:
+        return False, False
     asked = options.get("gracePeriodSeconds")
-    had = meta["deletionGracePeriodSeconds"]
     if asked is None or asked >= had:
-        return False
-    end = max(parse_time(meta["deletionTimestamp"]) - had + asked, now)
+        return False, True
+    end = parse_time(meta["deletionTimestamp"]) - had + asked
+    if end < now:
+        end, asked = now, (1 if asked else 0)
     meta["deletionTimestamp"] = rfc3339(end)
     meta["deletionGracePeriodSeconds"] = asked
-    return bool(asked == 0)
+    return True, False

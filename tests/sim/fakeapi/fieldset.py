@@ -223,9 +223,8 @@ def _remove(value: Any, drop: dict[str, list[Any]], t: Type) -> Any:
         if node is None:
             out[key] = item
         elif not node[0]:
-            kept = _remove(item, node[1], child(t, key)[0])
-            if kept is not None:
-                out[key] = kept
+            # What becomes empty stays as null: it was not removed itself, and whoever owns it keeps it.
+            out[key] = _remove(item, node[1], child(t, key)[0])
     return out or None
 
 

@@ -85,7 +85,16 @@ BUILTIN: tuple[Resource, ...] = (
         returns_deleted=True,
         strategy=services.Services(),
     ),
-    Resource("", "v1", "events", "Event", short_names=("ev",), create_on_update=True, collects_garbage=False),
+    Resource(
+        "",
+        "v1",
+        "events",
+        "Event",
+        short_names=("ev",),
+        create_on_update=True,
+        collects_garbage=False,
+        strategy=objects.Events(),
+    ),
     Resource(
         "",
         "v1",

@@ -144,8 +144,9 @@ def update(
     t: Type,
     now: float,
     reset: tuple[Path, ...] = (),
+    empty: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`new` with its managedFields after an ordinary write by `who`."""
+    """`new` with its managedFields after an ordinary write by `who`; `empty` is what a creation starts from."""
     sent = new["metadata"].get("managedFields")
     if sent is not None and not who.subresource and (sent == [] or sent == [{}]):
         managed = Managed()
@@ -154,7 +155,7 @@ def update(
     else:
         managed = Managed.of(live)
     bare = _without_managed(new)
-    before = _without_managed(live) if live else {}
+    before = _without_managed(live) if live else (empty or {})
     change = compare(before, bare, t).without(reset)
     _take(managed, change, None, force=True)
     mine = _filtered(frozenset(change.modified | change.added), reset) - _STRIPPED
@@ -188,8 +189,8 @@ def apply(
     managed.sets[who] = _filtered(field_set(applied, t), reset)
     if last:
         merged = _prune(merged, managed, last, t)
-    merged = drop_nulls(merged)
     _take(managed, compare(before, merged, t).without(reset), who, force=force)
+    merged = drop_nulls(merged)
     mine = managed.sets[who] - _STRIPPED
     if mine:
         managed.sets[who] = mine

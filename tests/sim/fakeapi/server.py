@@ -17,10 +17,11 @@ from .jsontools import copy, digest, rfc3339
 from .kinds import BUILTIN, Resource
 from .patches import json_patch, merge_patch, strategic_patch
 from .store import Key, Obj, Store
-from .strategies import Context, Strategy
+from .strategies import Context, Strategy, immutable
 from .strategies.custom import Custom
 from .strategies.typed import decode as decode_typed
 from .writes import WriteLog
+from .zero import fill, zero
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 APPLY = "application/apply-patch+yaml"
@@ -86,11 +87,11 @@ class FakeApiServer:
         obj = self._decode(resource, namespace, body, params)
         meta = obj["metadata"]
         if meta.get("resourceVersion"):
-            raise errors.ApiError(400, "BadRequest", "resourceVersion should not be set on objects to be created")
+            raise errors.ApiError(500, "", "resourceVersion should not be set on objects to be created")
         for name in _SERVER_SET:
             meta.pop(name, None)
         who = managers.Manager(manager, "Update", resource.api_version)
-        obj = managers.update(None, obj, who, resource.type, self.clock.now(), resource.reset(""))
+        obj = self._created(resource, obj, who)
         return self._insert(resource, namespace, obj, params, "create")
 
     def _insert(self, resource: Resource, namespace: str, obj: Obj, params: dict[str, str], verb: str) -> Obj:
@@ -153,12 +154,12 @@ class FakeApiServer:
         version = new["metadata"].get("resourceVersion")
         uid = new["metadata"].get("uid")
         if old is None:
-            if not resource.create_on_update or subresource or uid:
+            if not resource.create_on_update or uid:
                 if uid and resource.create_on_update:
                     raise self._precondition(resource, name, uid, "")
                 raise errors.not_found(resource.group, resource.plural, name)
             self._need_namespace(resource, namespace)
-            obj = managers.update(None, new, who, resource.type, self.clock.now(), resource.reset(""))
+            obj = self._created(resource, new, who)
             return self._insert(resource, namespace, obj, params, "update"), True
         if uid and uid != old["metadata"]["uid"]:
             raise self._precondition(resource, name, uid, old["metadata"]["uid"])
@@ -210,8 +211,6 @@ class FakeApiServer:
         if new["metadata"].get("name") != name:
             raise errors.bad_request("the name of the object does not match the name on the URL")
         self._check_version(resource, old, new["metadata"].get("resourceVersion"))
-        if new["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            raise self._precondition(resource, name, new["metadata"]["uid"], old["metadata"]["uid"])
         who = managers.Manager(manager, "Update", resource.api_version, subresource)
         return self._replace(resource, old, new, params, who, "patch"), False
 
@@ -245,9 +244,9 @@ class FakeApiServer:
             raise errors.bad_request("metadata.managedFields must be nil")
         if meta.setdefault("name", name) != name:
             raise errors.bad_request("the name in the apply patch does not match the name on the URL")
-        self._check_decodes(resource, applied, params)
+        self._check_typed(resource, applied)
         old = self.store.get(self.key(resource, namespace, name))
-        if old is None and subresource:
+        if old is None and subresource and not resource.create_on_update:
             raise errors.not_found(resource.group, resource.plural, name)
         if old is None and meta.get("uid"):
             raise errors.conflict(
@@ -280,6 +279,10 @@ class FakeApiServer:
 
     # Shared steps
 
+    def _created(self, resource: Resource, obj: Obj, who: managers.Manager) -> Obj:
+        empty = {} if resource.custom else zero(resource.group, resource.kind)
+        return managers.update(None, obj, who, resource.type, self.clock.now(), resource.reset(""), empty)
+
     def _replace(
         self,
         resource: Resource,
@@ -297,8 +300,11 @@ class FakeApiServer:
         self, resource: Resource, old: Obj, new: Obj, params: dict[str, str], subresource: str, verb: str
     ) -> Obj:
         """The part of an update that follows field ownership; ends in a write, in nothing, or in the object's end."""
+        sent = new["metadata"].get("uid")
         new = _for_endpoint(resource, old, new, subresource)
         meta, was = new["metadata"], old["metadata"]
+        if sent and sent != was["uid"] and not (resource.custom and subresource):
+            raise errors.invalid(resource.group, resource.kind, was["name"], [tuple(immutable("metadata.uid", sent))])
         for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
             meta.pop(name, None)
             if name in was:
@@ -324,7 +330,7 @@ class FakeApiServer:
             self.store.remove(self.key(resource, was.get("namespace", ""), was["name"]))
             self.writes.record(verb, resource, new, None)
             return new
-        if managers.same_but_times(old, new):
+        if managers.same_but_times(old, new) and not resource.strategy.stored_otherwise(was["uid"]):
             return old
         stored = self.store.put(self.key(resource, was.get("namespace", ""), was["name"]), new)
         self.writes.record(verb if not subresource else f"{verb}/{subresource}", resource, stored, stored)
@@ -334,6 +340,8 @@ class FakeApiServer:
         if not isinstance(body, dict):
             raise errors.bad_request("the body is not an object")
         obj: Obj = copy(body)
+        if resource.custom and not (obj.get("kind") and obj.get("apiVersion")):
+            raise errors.bad_request("Object 'Kind' is missing in the body")
         if obj.get("kind", resource.kind) != resource.kind or (
             obj.get("apiVersion", resource.api_version) != resource.api_version
         ):
@@ -359,17 +367,26 @@ class FakeApiServer:
                 listed = ", ".join(f'unknown field "{path}"' for path in unknown)
                 raise errors.bad_request(f"{resource.kind} cannot be handled: strict decoding error: {listed}")
         elif resource.kind != "CustomResourceDefinition":
-            obj = decode_typed(obj, resource.kind, strict=strict)
+            obj = fill(decode_typed(obj, resource.kind, strict=strict), zero(resource.group, resource.kind))
         meta = obj["metadata"]
         for name in ("labels", "annotations", "finalizers", "ownerReferences"):
             if name in meta and not meta[name]:
                 del meta[name]
         return resource.strategy.decode(obj)
 
-    def _check_decodes(self, resource: Resource, applied: Obj, params: dict[str, str]) -> None:
-        """An applied configuration is typed too, before anything is merged."""
-        if not resource.custom:
-            decode_typed(applied, resource.kind, strict=params.get("fieldValidation") == "Strict")
+    def _check_typed(self, resource: Resource, applied: Obj) -> None:
+        """An applied configuration is typed before anything is merged; what has no type is a server error there."""
+        if isinstance(resource.strategy, Custom):
+            wrong = [f"{path}: field not declared in schema" for path in resource.strategy.unknown(applied)]
+            wrong += resource.strategy.mistyped(applied)
+        else:
+            try:
+                decode_typed(applied, resource.kind, strict=True)
+                wrong = []
+            except errors.ApiError as failure:
+                wrong = [failure.message]
+        if wrong:
+            raise errors.ApiError(500, "", f"failed to create typed patch object ({'; '.join(wrong)})")
 
     def _validate(self, resource: Resource, new: Obj, old: Obj | None) -> None:
         causes = [tuple(c) for c in resource.strategy.validate(new, old)]

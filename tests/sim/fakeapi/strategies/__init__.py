@@ -52,3 +52,7 @@ class Strategy:
 
     def validate_status(self, new: Obj, old: Obj) -> list[Cause]:
         return []
+
+    def stored_otherwise(self, uid: str) -> bool:
+        """True once for an object whose stored form lacks what reading it fills in: its next update is a write."""
+        return False

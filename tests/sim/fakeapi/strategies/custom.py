@@ -49,6 +49,12 @@ class Custom(Strategy):
         _unknown(body, self._schema, "", out)
         return out
 
+    def mistyped(self, obj: Obj) -> list[str]:
+        if self._validator is None:
+            return []
+        body = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata")}
+        return [e.message for e in self._validator.iter_errors(body) if e.validator == "type"]
+
     def validate(self, new: Obj, old: Obj | None) -> list[Cause]:
         causes = []
         if self._validator is not None:

@@ -28,6 +28,14 @@ def finished(job: Obj) -> str | None:
 
 
 class Jobs(Strategy):
+    def __init__(self) -> None:
+        self._without_labels: set[str] = set()
+
+    def stored_otherwise(self, uid: str) -> bool:
+        found = uid in self._without_labels
+        self._without_labels.discard(uid)
+        return found
+
     def decode(self, obj: Obj) -> Obj:
         spec = obj.setdefault("spec", {})
         if "completions" not in spec and "parallelism" not in spec:
@@ -57,7 +65,19 @@ class Jobs(Strategy):
             labels.setdefault(name, meta["uid"])
         selector = spec.setdefault("selector", {}).setdefault("matchLabels", {})
         selector.setdefault("batch.kubernetes.io/controller-uid", meta["uid"])
+        # Defaults run again whenever the stored object is read: a Job without labels takes its template's.
+        if not meta.get("labels"):
+            self._without_labels.add(meta["uid"])
+            meta["labels"] = dict(labels)
+        elif self._defaulted(meta["labels"], labels):
+            meta["labels"] = dict(labels)
         return obj
+
+    @staticmethod
+    def _defaulted(mine: dict[str, str], template: dict[str, str]) -> bool:
+        """Labels that decoding copied from the template are the template's map itself, generated names included."""
+        generated = ("job-name", "controller-uid", "batch.kubernetes.io/job-name", "batch.kubernetes.io/controller-uid")
+        return mine == {k: v for k, v in template.items() if k not in generated}
 
     def validate(self, new: Obj, old: Obj | None) -> list[Cause]:
         spec = new["spec"]

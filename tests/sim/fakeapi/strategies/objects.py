@@ -1,4 +1,4 @@
-"""ConfigMaps, Secrets, Leases."""
+"""ConfigMaps, Secrets, Leases, Events."""
 
 from __future__ import annotations
 
@@ -111,3 +111,17 @@ class Leases(Strategy):
                 )
             )
         return causes
+
+
+class Events(Strategy):
+    def validate(self, new: Obj, old: Obj | None) -> list[Cause]:
+        about = new["involvedObject"].get("namespace", "")
+        if about == new["metadata"]["namespace"] or (not about and new["metadata"]["namespace"] == "default"):
+            return []
+        return [
+            Cause(
+                "involvedObject.namespace",
+                "FieldValueInvalid",
+                f'Invalid value: "{about}": does not match event.namespace',
+            )
+        ]

@@ -102,6 +102,8 @@ class Pods(Strategy):
                     for name, value in limits.items():
                         requests.setdefault(name, value)
         status = obj.get("status") or {}
+        for condition in status.get("conditions") or []:
+            condition.setdefault("lastProbeTime", None)
         if status.get("podIP") and not status.get("podIPs"):
             status["podIPs"] = [{"ip": status["podIP"]}]
         return obj
@@ -109,6 +111,9 @@ class Pods(Strategy):
     def prepare_create(self, obj: Obj, context: Context) -> Obj:
         spec = obj["spec"]
         obj["status"] = {"phase": "Pending", "qosClass": "BestEffort" if not _asks(spec) else "Burstable"}
+        if not spec.get("serviceAccountName"):
+            spec["serviceAccountName"] = "default"
+        spec["serviceAccount"] = spec["serviceAccountName"]
         spec.setdefault("priority", 0)
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
         tolerations = spec.setdefault("tolerations", [])

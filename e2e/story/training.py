@@ -6,7 +6,7 @@ import json
 import time
 from datetime import datetime
 
-from e2e.story.stage import SYSTEM, Job, Stage, StoryError, attempts, step
+from e2e.story.stage import EXAMPLES, SYSTEM, Job, Stage, StoryError, attempts, step
 from finetune_artifacts import NotFound, Store
 
 SPOT_TAINT = "karpenter.sh/disrupted"
@@ -34,6 +34,10 @@ def a_train(stage: Stage) -> Job:
     header = shown.splitlines()[0].split()
     if header != ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "RESTARTS", "GPUS", "AGE"]:
         raise StoryError(f"columns are {header}")
+    said = stage.refused("apply", "-f", str(EXAMPLES / "bad" / "frozen-field.yaml"))
+    if "spec.method is frozen" not in said:
+        raise StoryError(f"a frozen field was edited mid-run: {said}")
+    stage.fact("f", "a frozen field edited mid-run", said.splitlines()[-1])
     job = stage.wait(REFERENCE, "training is complete", lambda j: attempts(j)[-1].get("outcome") == "Succeeded")
     stage.fact("a", "steps, final loss", f"{step(job)}, {job['status']['progress'].get('lossText')}")
     return job

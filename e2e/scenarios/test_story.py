@@ -1,0 +1,28 @@
+"""The whole story of the demo on the real cluster, letters a to g, every claim asserted where it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.cluster import Cluster
+from e2e.demo import tell
+from e2e.story.narrator import Narrator
+from e2e.story.stage import Stage
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3000)]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(Cluster.current(), Narrator(quiet=True), namespace="demo")
+    yield stage
+    stage.narrator.table("What was seen", ["", "what", "figure"], [list(fact) for fact in stage.facts])
+
+
+def test_the_story_holds(stage: Stage) -> None:
+    try:
+        tell(stage, set("abcdefg"))
+    finally:
+        stage.cluster.install()

@@ -40,6 +40,8 @@ class Result:
     """What became of a plan. `again`: plan again at once; `error`: plan again with backoff."""
 
     writes: int = 0
+    """Events not counted."""
+    events: int = 0
     conflicts: dict[str, str] = field(default_factory=dict)
     again: bool = False
     error: errors.ApiError | None = None
@@ -143,7 +145,7 @@ class Executor:
         """Events inform; a lost one is not worth a retry."""
         try:
             await self._client.create(EVENTS, job["metadata"]["namespace"], self._event_body(note, job, index))
-            result.writes += 1
+            result.events += 1
         except errors.ApiError:
             return
 

@@ -10,7 +10,7 @@ well unless they are older than the FineTuneJob.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from finetune_operator.core.names import GANG_SERVICE, LABEL_JOB
 from finetune_operator.core.types import FINETUNEJOBS, JOBS, PODS, Obj, Observed, Sample
@@ -43,28 +43,19 @@ async def observe_fresh(
     try:
         job = await client.get(FINETUNEJOBS, namespace, name)
     except NotFound:
-        _drop(store, "FineTuneJob", [store.get("FineTuneJob", *key)])
+        gone = store.get("FineTuneJob", *key)
+        if gone is not None:
+            store.apply("DELETED", gone)
         return None
     store.apply(None, job)
     selector = f"{LABEL_JOB}={name}"
     for resource in (JOBS, PODS):
-        before = {uid_of(o): o for o in store.children(resource.kind, key)}
-        found, _ = await client.list(resource, namespace, selector=selector)
-        for obj in found:
-            store.apply(None, obj)
-        present = {uid_of(o) for o in found}
-        _drop(store, resource.kind, [o for uid, o in before.items() if uid not in present])
+        found, at = await client.list(resource, namespace, selector=selector)
+        store.replace_children(resource.kind, key, found, at)
     newest = store.get("FineTuneJob", *key)
     if newest is None:
         return None
     return _assemble(store, key, newest, sample=sample, conflicts=conflicts or {}, fresh=True)
-
-
-def _drop(store: Store, kind: str, objects: Iterable[Json | None]) -> None:
-    """Known before a consistent list and absent from it: gone."""
-    for obj in objects:
-        if obj is not None:
-            store.apply("DELETED", {**obj, "kind": kind})
 
 
 def _assemble(

@@ -1,7 +1,7 @@
 """The operator's picture of the cluster, kept from watch events, lists and its own writes.
 
 Events come late, twice, or out of order, and some never come. So an object is replaced only by a newer resourceVersion,
-an object once deleted never comes back (uids are not reused), and a list decides only about what is not newer than it.
+events from before an object's deletion do not bring it back, and a list decides only about what is not newer than it.
 Every change answers with the FineTuneJobs it bears on; nothing else wakes the planner.
 
 Pods that are gone stay as they were last seen while their Job is known: their exit codes are evidence.
@@ -10,7 +10,7 @@ Pods that are gone stay as they were last seen while their Job is known: their e
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ from finetune_operator.kube.compact import Json, compact
 
 Key = tuple[str, str]
 """(namespace, name) of a FineTuneJob."""
-_Ref = tuple[str, str]
+Ref = tuple[str, str]
+"""(namespace, name) of any object; the namespace of a node is empty."""
 _TOMBSTONES_PER_JOB = 64
 _DEAD_UIDS = 50_000
 _TERMINAL = ("Succeeded", "Failed")
@@ -36,6 +37,11 @@ def version_of(obj: Obj) -> int:
 
 def uid_of(obj: Obj) -> str:
     return str(obj["metadata"].get("uid") or "")
+
+
+def ref_of(obj: Obj) -> Ref:
+    meta = obj["metadata"]
+    return meta.get("namespace") or "", meta["name"]
 
 
 def owner_key(obj: Obj) -> Key | None:
@@ -58,8 +64,8 @@ def node_of(pod: Obj) -> str | None:
 
 @dataclass
 class _Table:
-    objects: dict[_Ref, Json] = field(default_factory=dict)
-    by_owner: defaultdict[Key, set[_Ref]] = field(default_factory=lambda: defaultdict(set))
+    objects: dict[Ref, Json] = field(default_factory=dict)
+    by_owner: defaultdict[Key, set[Ref]] = field(default_factory=lambda: defaultdict(set))
 
 
 class Store:
@@ -69,9 +75,9 @@ class Store:
 
     def __init__(self) -> None:
         self._tables = {kind: _Table() for kind in self.KINDS}
-        self._by_node: defaultdict[str, set[_Ref]] = defaultdict(set)
+        self._by_node: defaultdict[str, set[Ref]] = defaultdict(set)
         self._gone_pods: defaultdict[str, OrderedDict[str, Json]] = defaultdict(OrderedDict)
-        self._dead: OrderedDict[str, None] = OrderedDict()
+        self._dead: OrderedDict[str, int] = OrderedDict()
 
     def get(self, kind: str, namespace: str, name: str) -> Json | None:
         return self._tables[kind].objects.get((namespace, name))
@@ -103,28 +109,36 @@ class Store:
         if kind not in self._tables:
             return NONE
         if event == "DELETED":
-            return self._remove(kind, obj)
+            return self._remove(kind, obj, version_of(obj))
         return self._put(kind, obj)
 
-    def replace(self, kind: str, objects: Iterable[Obj], version: str) -> frozenset[Key]:
-        """A complete list of one kind at `version`: what is stored, not listed and not newer is gone."""
+    def prune(self, kind: str, listed: Container[Ref], version: str) -> frozenset[Key]:
+        """After all of a complete list at `version` was applied: what is stored, not listed and not newer is gone."""
+        return self._prune(kind, list(self._tables[kind].objects), listed, version)
+
+    def replace_children(self, kind: str, key: Key, objects: Iterable[Obj], version: str) -> frozenset[Key]:
+        """Takes in a complete list, at `version`, of the Jobs or Pods of one FineTuneJob."""
+        known = list(self._tables[kind].by_owner.get(key, ()))
         affected: set[Key] = set()
-        listed: set[_Ref] = set()
+        listed: set[Ref] = set()
         for obj in objects:
-            meta = obj["metadata"]
-            listed.add((meta.get("namespace") or "", meta["name"]))
+            listed.add(ref_of(obj))
             affected |= self._put(kind, obj)
+        return frozenset(affected) | self._prune(kind, known, listed, version)
+
+    def _prune(self, kind: str, known: Iterable[Ref], listed: Container[Ref], version: str) -> frozenset[Key]:
+        affected: set[Key] = set()
         limit = int(version) if version.isdigit() else 0
-        objects_now = self._tables[kind].objects
-        for ref in [r for r, o in objects_now.items() if r not in listed and version_of(o) <= limit]:
-            affected |= self._remove(kind, objects_now[ref])
+        for ref in known:
+            old = self._tables[kind].objects.get(ref)
+            if old is not None and ref not in listed and version_of(old) <= limit:
+                affected |= self._remove(kind, old, limit)
         return frozenset(affected)
 
     def _put(self, kind: str, obj: Obj) -> frozenset[Key]:
         uid = uid_of(obj)
-        meta = obj["metadata"]
-        ref = (meta.get("namespace") or "", meta["name"])
-        if uid and uid in self._dead:
+        ref = ref_of(obj)
+        if version_of(obj) <= self._dead.get(uid, -1):
             return NONE
         old = self._tables[kind].objects.get(ref)
         if old is not None:
@@ -133,27 +147,28 @@ class Store:
             if uid_of(old) != uid:
                 if version_of(obj) < version_of(old):
                     return NONE
-                self._forget(kind, ref, old)
+                self._remove(kind, old, version_of(obj))
         new = compact(kind, dict(obj))
         self._index(kind, ref, new)
         return self._affected(kind, old, new)
 
-    def _remove(self, kind: str, obj: Obj) -> frozenset[Key]:
-        meta = obj["metadata"]
-        ref = (meta.get("namespace") or "", meta["name"])
-        self._bury(uid_of(obj))
+    def _remove(self, kind: str, obj: Obj, at: int) -> frozenset[Key]:
+        """`at`: the resourceVersion by which the object is known to be gone."""
+        ref = ref_of(obj)
+        self._bury(uid_of(obj), at)
         old = self._tables[kind].objects.get(ref)
         if old is None or uid_of(old) != uid_of(obj):
             return NONE
         last = compact(kind, dict(obj)) if version_of(obj) >= version_of(old) else old
-        self._forget(kind, ref, old)
+        self._unindex(kind, ref, old)
+        self._tables[kind].objects.pop(ref, None)
         if kind == "Pod":
             self._keep_evidence(last)
         if kind == "Job":
             self._gone_pods.pop(uid_of(old), None)
         return self._affected(kind, old, None)
 
-    def _index(self, kind: str, ref: _Ref, new: Json) -> None:
+    def _index(self, kind: str, ref: Ref, new: Json) -> None:
         table = self._tables[kind]
         old = table.objects.get(ref)
         if old is not None:
@@ -165,21 +180,16 @@ class Store:
         if kind == "Pod" and (node := node_of(new)):
             self._by_node[node].add(ref)
 
-    def _forget(self, kind: str, ref: _Ref, old: Json) -> None:
-        self._bury(uid_of(old))
-        self._unindex(kind, ref, old)
-        self._tables[kind].objects.pop(ref, None)
-
-    def _unindex(self, kind: str, ref: _Ref, old: Json) -> None:
+    def _unindex(self, kind: str, ref: Ref, old: Json) -> None:
         key = owner_key(old)
         if key is not None:
             _discard(self._tables[kind].by_owner, key, ref)
         if kind == "Pod" and (node := node_of(old)):
             _discard(self._by_node, node, ref)
 
-    def _bury(self, uid: str) -> None:
+    def _bury(self, uid: str, at: int) -> None:
         if uid:
-            self._dead[uid] = None
+            self._dead[uid] = max(at, self._dead.pop(uid, -1))
             while len(self._dead) > _DEAD_UIDS:
                 self._dead.popitem(last=False)
 
@@ -197,8 +207,7 @@ class Store:
 
     def _affected(self, kind: str, old: Json | None, new: Json | None) -> frozenset[Key]:
         if kind == "FineTuneJob":
-            obj = new or old or {}
-            return frozenset({(obj["metadata"].get("namespace") or "", obj["metadata"]["name"])})
+            return frozenset({ref_of(new or old or {})})
         if kind == "Node":
             return self._affected_by_node(old, new)
         if kind == "Service":
@@ -227,7 +236,7 @@ class Store:
         )
 
 
-def _discard(index: defaultdict[Any, set[_Ref]], key: Any, ref: _Ref) -> None:
+def _discard(index: defaultdict[Any, set[Ref]], key: Any, ref: Ref) -> None:
     refs = index.get(key)
     if refs is not None:
         refs.discard(ref)

@@ -14,8 +14,7 @@ from finetune_operator.core.names import MANAGED_SELECTOR
 from finetune_operator.core.types import FINETUNEJOBS, JOBS, NODES, PODS, SERVICES, Resource
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
-from finetune_operator.kube.compact import Json, compact
-from finetune_operator.kube.store import Key, Store
+from finetune_operator.kube.store import Key, Ref, Store, ref_of
 
 log = logging.getLogger(__name__)
 _SECOND_ROUND = 20.0  # seconds: what was deleted between the first round and the watches' own first list
@@ -76,18 +75,21 @@ class Resync:
 
     async def _one(self, resource: Resource, selector: str) -> frozenset[Key]:
         for last in (False, True):
-            objects: list[Json] = []
+            affected: set[Key] = set()
+            listed: set[Ref] = set()
             version = ""
             try:
                 async for page, at in self._client.pages(resource, selector=selector):
                     version = at
-                    objects.extend(compact(resource.kind, obj) for obj in page)
+                    for obj in page:
+                        listed.add(ref_of(obj))
+                        affected |= self._store.apply(None, obj)
                     await asyncio.sleep(0)  # watches and probes go on between pages
             except errors.Gone:
                 if last:
                     raise
                 continue
-            return self._store.replace(resource.kind, objects, version)
+            return frozenset(affected) | self._store.prune(resource.kind, listed, version)
         raise AssertionError("unreachable")
 
     async def run(self) -> None:

@@ -67,4 +67,5 @@ def _named(error: BaseException, name: str) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.split(" This is typically caused")[0][:400]

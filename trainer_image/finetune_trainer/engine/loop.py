@@ -13,7 +13,7 @@ from torch import nn
 
 from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode
-from finetune_api.reports import CheckpointReport, Stage
+from finetune_api.reports import Stage
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.saver import Saver
 from finetune_trainer.checkpoint.snapshot import Position, Snapshot, copy_optimizer, copy_trainable
@@ -35,7 +35,6 @@ class Lead:
     """What only rank 0 has."""
 
     saver: Saver
-    reporter: Reporter
     metrics: Metrics
 
 
@@ -59,12 +58,15 @@ class Loop:
         agreement: Agreement,
         channel: Channel,
         heart: Heart,
+        reporter: Reporter | None,
         lead: Lead | None,
         stop_signalled: Callable[[], bool],
     ) -> None:
         self._config, self._plan, self._start = config, plan, start
         self._model, self._optimizer, self._step_once, self._evaluate = model, optimizer, stepper, evaluate
         self._agreement, self._channel, self._heart, self._lead = agreement, channel, heart, lead
+        self._reporter = reporter
+        """Of the pod's first rank; the launcher answers from it."""
         self._stop_signalled = stop_signalled
         self._step, self._tokens, self._loss = start.step, start.tokens, start.loss
         self._interval = parse_duration(config.spec.checkpoint.interval)
@@ -97,8 +99,9 @@ class Loop:
         self._step += 1
         self._tokens += result.targets
         self._loss = result.loss
+        if self._reporter:
+            self._reporter.step(self._step, loss=result.loss, seconds=seconds, tokens=result.tokens)
         if self._lead:
-            self._lead.reporter.step(self._step, loss=result.loss, seconds=seconds, tokens=result.tokens)
             self._lead.metrics.write(
                 self._step,
                 {
@@ -213,29 +216,11 @@ class Loop:
 
     def _held_out(self) -> None:
         loss = self._evaluate(lambda: not self._agreement.decide(stop=self._stop_wanted()).stop)
+        if self._reporter:
+            self._reporter.evaluated(loss)
         if self._lead and loss is not None:
-            self._lead.reporter.evaluated(loss)
             self._lead.metrics.write(self._step, {"evalLoss": loss})
 
     def _stage(self, stage: Stage) -> None:
-        if self._lead:
-            self._lead.reporter.stage(stage)
-
-
-def report_commit(lead_reporter: Reporter, metrics: Metrics) -> Callable[[CheckpointReport], None]:
-    """What follows a commit, on the saving thread."""
-
-    def committed(report: CheckpointReport) -> None:
-        lead_reporter.committed(report)
-        metrics.upload()
-        log.event(
-            "checkpoint committed",
-            step=report.step,
-            uri=report.uri,
-            bytes=report.bytes,
-            seconds=report.seconds,
-            stall_seconds=report.stall_seconds,
-            digest=report.digest,
-        )
-
-    return committed
+        if self._reporter:
+            self._reporter.stage(stage)

@@ -36,6 +36,7 @@ def set_environment(config: RunConfig) -> None:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONWARNINGS": "ignore::FutureWarning",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
     }.items():
         os.environ.setdefault(name, value)
@@ -65,8 +66,8 @@ def run_gang(config: RunConfig, index: int, port: int) -> None:
         signals_to_handle="",
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
-    # It warns that it cannot handle signals on a thread: that is the point.
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
+    # It warns that it cannot handle signals on a thread (the point), and reports 85 as an error.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     try:
         elastic_launch(launch, sys.executable)("-u", "-m", "finetune_trainer.engine.worker")
     except ChildFailedError as error:

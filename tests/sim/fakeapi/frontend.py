@@ -148,11 +148,15 @@ class Frontend:
         limit = int(params.get("limit") or 0)
         page = items[first : first + limit] if limit else items[first:]
         meta: dict[str, Any] = {"resourceVersion": str(revision)}
-        left = len(items) - first - len(page)
-        if left > 0:
-            meta["continue"] = _token(revision, names[first + len(page) - 1])
-            if not (params.get("labelSelector") or params.get("fieldSelector")):
-                meta["remainingItemCount"] = left
+        if limit and len(page) == limit:
+            # The server looks no further than the page: what is left may or may not match a selector.
+            last = names[first + len(page) - 1]
+            keys = server.store.at(resource.group, resource.plural, revision)
+            left = sum((k.namespace, k.name) > last for k in keys if call.namespace in ("", k.namespace))
+            if left:
+                meta["continue"] = _token(revision, last)
+                if not (params.get("labelSelector") or params.get("fieldSelector")):
+                    meta["remainingItemCount"] = left
         page = [copy(obj) for obj in page]
         if not resource.custom:
             for obj in page:

@@ -155,6 +155,8 @@ def update(
     else:
         managed = Managed.of(live)
     bare = _without_managed(new)
+    if live and not managed.sets:
+        return bare  # an object that nobody tracks stays so until somebody applies
     before = _without_managed(live) if live else (empty or {})
     change = compare(before, bare, t).without(reset)
     _take(managed, change, None, force=True)
@@ -175,6 +177,7 @@ def apply(
     *,
     force: bool,
     reset: tuple[Path, ...] = (),
+    empty: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The merged object with its managedFields after `who` applied `applied`."""
     managed = Managed.of(live)
@@ -182,8 +185,11 @@ def apply(
     if live and not managed.sets:
         # An object that nobody tracked: its fields belong to a placeholder, so that applying conflicts with them.
         placeholder = Manager("before-first-apply", "Update", who.api_version)
-        managed.sets[placeholder] = field_set(before, t) - _STRIPPED
-        managed.times[placeholder] = rfc3339(now)
+        all_of_it = compare(empty or {}, before, t).without(reset)
+        found = frozenset(all_of_it.added | all_of_it.modified) - _STRIPPED
+        if found:
+            managed.sets[placeholder] = found
+            managed.times[placeholder] = rfc3339(now)
     last = managed.sets.get(who, EMPTY)
     merged = merge(before, copy(applied), t)
     managed.sets[who] = _filtered(field_set(applied, t), reset)

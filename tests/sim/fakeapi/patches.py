@@ -86,6 +86,22 @@ def _strategic_list(target: list[Any], patch: list[Any], name: str) -> list[Any]
             out.append(copy(item))
         else:
             out[at] = strategic_patch(out[at], item)
+    return _in_order(out, target, [item[key] for item in patch if "$patch" not in item], key)
+
+
+def _in_order(merged: list[Any], target: list[Any], patched: list[Any], key: str) -> list[Any]:
+    """Patched items in the order of the patch; the others where the server had them, as far as both are known."""
+    server = [item[key] for item in target]
+    by_key = {item[key]: item for item in merged}
+    left = [k for k in server if k in by_key and k not in patched]
+    right = [k for k in patched if k in by_key]
+    out: list[Any] = []
+    while left or right:
+        if left and right:
+            first = right[0] in server and server.index(left[0]) < server.index(right[0])
+        else:
+            first = bool(left)
+        out.append(by_key[(left if first else right).pop(0)])
     return out
 
 
@@ -148,7 +164,7 @@ def _change(doc: Any, path: list[str], op: str, value: Any) -> Any:
         else:
             parent.pop(at)
     elif isinstance(parent, dict):
-        if op != "add" and last not in parent:
+        if op == "remove" and last not in parent:
             raise _missing(path)
         if op == "remove":
             del parent[last]

@@ -86,15 +86,22 @@ class FakeApiServer:
     def create(self, resource: Resource, namespace: str, body: Obj, params: dict[str, str], manager: str) -> Obj:
         obj = self._decode(resource, namespace, body, params)
         meta = obj["metadata"]
-        if meta.get("resourceVersion"):
-            raise errors.ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        versioned = bool(meta.get("resourceVersion"))
         for name in _SERVER_SET:
             meta.pop(name, None)
         who = managers.Manager(manager, "Update", resource.api_version)
         obj = self._created(resource, obj, who)
-        return self._insert(resource, namespace, obj, params, "create")
+        return self._insert(resource, namespace, obj, params, "create", versioned)
 
-    def _insert(self, resource: Resource, namespace: str, obj: Obj, params: dict[str, str], verb: str) -> Obj:
+    def _insert(
+        self,
+        resource: Resource,
+        namespace: str,
+        obj: Obj,
+        params: dict[str, str],
+        verb: str,
+        versioned: bool = False,
+    ) -> Obj:
         self._need_namespace(resource, namespace)
         meta = obj["metadata"]
         meta.pop("resourceVersion", None)
@@ -121,6 +128,8 @@ class FakeApiServer:
         context = Context(self.clock.now(), self._allocate_ip)
         obj = resource.strategy.prepare_create(obj, context)
         self._validate(resource, obj, None)
+        if versioned:
+            raise errors.ApiError(500, "", "resourceVersion should not be set on objects to be created")
         key = self.key(resource, namespace, meta["name"])
         old = self.store.get(key)
         if old is not None:
@@ -244,10 +253,10 @@ class FakeApiServer:
             raise errors.bad_request("metadata.managedFields must be nil")
         if meta.setdefault("name", name) != name:
             raise errors.bad_request("the name in the apply patch does not match the name on the URL")
-        self._check_typed(resource, applied)
         old = self.store.get(self.key(resource, namespace, name))
         if old is None and subresource and not resource.create_on_update:
             raise errors.not_found(resource.group, resource.plural, name)
+        self._check_typed(resource, applied)
         if old is None and meta.get("uid"):
             raise errors.conflict(
                 resource.group,
@@ -264,6 +273,7 @@ class FakeApiServer:
             self.clock.now(),
             force=params.get("force") in ("true", "True", "1"),
             reset=resource.reset(subresource),
+            empty=self._empty(resource),
         )
         managed = obj["metadata"].pop("managedFields", None)
         obj = self._decode(resource, namespace, obj, params)
@@ -280,8 +290,11 @@ class FakeApiServer:
     # Shared steps
 
     def _created(self, resource: Resource, obj: Obj, who: managers.Manager) -> Obj:
-        empty = {} if resource.custom else zero(resource.group, resource.kind)
+        empty = self._empty(resource)
         return managers.update(None, obj, who, resource.type, self.clock.now(), resource.reset(""), empty)
+
+    def _empty(self, resource: Resource) -> Obj:
+        return {} if resource.custom else zero(resource.group, resource.kind)
 
     def _replace(
         self,
@@ -330,7 +343,8 @@ class FakeApiServer:
             self.store.remove(self.key(resource, was.get("namespace", ""), was["name"]))
             self.writes.record(verb, resource, new, None)
             return new
-        if managers.same_but_times(old, new) and not resource.strategy.stored_otherwise(was["uid"]):
+        stored_otherwise = resource.strategy.stored_otherwise(was["uid"])
+        if managers.same_but_times(old, new) and not stored_otherwise:
             return old
         stored = self.store.put(self.key(resource, was.get("namespace", ""), was["name"]), new)
         self.writes.record(verb if not subresource else f"{verb}/{subresource}", resource, stored, stored)

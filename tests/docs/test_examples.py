@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,6 @@ from tests.docs.manifests import ANSWERS, BAD, EXAMPLES, GOOD, documents, jobs, 
 
 REFUSED = [p for p in BAD if mistake(p).answered_by == "api-server"]
 ANSWERED_LATER = [p for p in BAD if p not in REFUSED]
-NAMESPACES = ("demo", "demo-conflict")
-
-
-@pytest.fixture(scope="module")
-def api(apiserver: ApiServer) -> Iterator[ApiServer]:
-    for name in NAMESPACES:
-        apiserver.kubectl("create", "namespace", name)
-    yield apiserver
-    for name in NAMESPACES:
-        apiserver.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def dry_run(api: ApiServer, path: Path) -> str:
@@ -58,26 +47,26 @@ def test_names_are_unique_so_that_all_can_be_applied_together(path: Path) -> Non
 
 @pytest.mark.apiserver
 @pytest.mark.parametrize("path", [*GOOD, *ANSWERED_LATER], ids=lambda p: p.stem)
-def test_the_api_server_accepts(api: ApiServer, path: Path) -> None:
-    answer = dry_run(api, path)
+def test_the_api_server_accepts(namespaces: ApiServer, path: Path) -> None:
+    answer = dry_run(namespaces, path)
     assert answer.count("server dry run") == len(documents(path))
 
 
 @pytest.mark.apiserver
 @pytest.mark.parametrize("path", REFUSED, ids=lambda p: p.stem)
-def test_the_api_server_refuses_in_these_words(api: ApiServer, path: Path) -> None:
+def test_the_api_server_refuses_in_these_words(namespaces: ApiServer, path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refusal:
-        dry_run(api, path)
+        dry_run(namespaces, path)
     assert mistake(path).expect in refusal.value.stderr
 
 
 @pytest.mark.apiserver
-def test_a_frozen_field_is_refused_once_the_run_has_begun(api: ApiServer) -> None:
+def test_a_frozen_field_is_refused_once_the_run_has_begun(namespaces: ApiServer) -> None:
     path = EXAMPLES / "bad" / "frozen-field.yaml"
     job = jobs(EXAMPLES / "01-finetune.yaml")[0]
-    api.kubectl("create", "-f", "-", input=json.dumps(job))
+    namespaces.kubectl("create", "-f", "-", input=json.dumps(job))
     try:
-        assert "configured" in dry_run(api, path)
+        assert "configured" in dry_run(namespaces, path)
         # What preflight resolves is opaque to the rule; only that it is there counts.
         resolved = {
             "modelRevision": "r",
@@ -88,12 +77,12 @@ def test_a_frozen_field_is_refused_once_the_run_has_begun(api: ApiServer) -> Non
             "frozenDigest": "d",
         }
         patch = json.dumps({"status": {"phase": "Running", "resolved": resolved}})
-        api.kubectl("-ndemo", "patch", "ftj", "support-bot", "--subresource=status", "--type=merge", "-p", patch)
+        namespaces.kubectl("-ndemo", "patch", "ftj", "support-bot", "--subresource=status", "--type=merge", "-p", patch)
         with pytest.raises(subprocess.CalledProcessError) as refusal:
-            dry_run(api, path)
+            dry_run(namespaces, path)
         assert mistake(path).expect in refusal.value.stderr
     finally:
-        api.kubectl("-ndemo", "delete", "ftj", "support-bot")
+        namespaces.kubectl("-ndemo", "delete", "ftj", "support-bot")
 
 
 def test_line_17_of_the_malformed_data_is_the_only_bad_line() -> None:

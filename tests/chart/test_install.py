@@ -1,0 +1,78 @@
+"""`helm install` and `helm uninstall` for real: what stays and what goes."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster import ApiServer
+from tests.chart.helm import CHART, NAMESPACE, REPO, Helm
+
+pytestmark = pytest.mark.apiserver
+EXAMPLE = REPO / "examples" / "gpu-lora.yaml"
+CRD = "customresourcedefinitions/finetunejobs.finetune.dev"
+
+
+@pytest.fixture
+def empty(need: Callable[[str], Path]) -> Iterator[ApiServer]:
+    """A server of its own, without the CRD."""
+    for binary in ("etcd", "kube-apiserver", "kubectl"):
+        need(binary)
+    with ApiServer() as api:
+        yield api
+
+
+def helm_in(helm: Helm, api: ApiServer, *args: str) -> str:
+    return helm.run(*args, "--kubeconfig", str(api.kubeconfig), "--namespace", NAMESPACE)
+
+
+def names(api: ApiServer, *what: str) -> set[str]:
+    return set(api.kubectl("get", *what, "-o", "name", "--ignore-not-found").split())
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def apply_example(api: ApiServer) -> bool:
+    """False while the new kind is not served yet."""
+    try:
+        api.kubectl("apply", "-f", str(EXAMPLE))
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def test_uninstall_keeps_jobs_and_an_installation_takes_them_up_again(helm: Helm, empty: ApiServer) -> None:
+    said = helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace")
+    assert "artifacts.uri is not set" in said
+    until(lambda: apply_example(empty), "the kind is not served")
+    assert names(empty, "deployments", "-A") == {"deployment.apps/finetune-operator"}
+
+    helm_in(helm, empty, "uninstall", "finetune-operator")
+    assert names(empty, "finetunejobs") == {"finetunejob.finetune.dev/support-bot"}
+    kinds = "deployments,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
+    assert names(empty, kinds, "-n", NAMESPACE) <= {"serviceaccount/default"}
+    assert names(empty, "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/name=finetune-operator") == set()
+
+    said = helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--set", "artifacts.uri=s3://b/runs")
+    assert "Runs are stored below s3://b/runs/<namespace>/." in said
+    assert names(empty, "finetunejobs") == {"finetunejob.finetune.dev/support-bot"}
+
+
+def test_without_keep_nothing_stays(helm: Helm, empty: ApiServer) -> None:
+    said = helm_in(
+        helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace", "--set", "crds.keep=false"
+    )
+    assert "removes the CRD and with it EVERY FineTuneJob" in said
+    until(lambda: apply_example(empty), "the kind is not served")
+    helm_in(helm, empty, "uninstall", "finetune-operator")
+    until(lambda: not names(empty, CRD), "the CRD is still there")
+    until(lambda: "finetunejobs" not in empty.kubectl("api-resources", "--api-group=finetune.dev"), "still served")

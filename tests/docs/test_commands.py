@@ -1,0 +1,137 @@
+"""Every command in the documentation is run, or at least names things that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2e.cluster import ApiServer
+from tests.chart.helm import Helm, Refused
+from tests.docs.console import KINDS, REPO, Command, all_commands, pages
+
+FENCE = re.compile(r"^```(\S*)", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+
+
+@pytest.fixture(scope="module")
+def bed(namespaces: ApiServer) -> Iterator[ApiServer]:
+    """Where a reader is: the demo's examples applied in `demo`, nothing yet in `team-a`."""
+    for example in ("01-finetune", "03-gate-fails"):
+        namespaces.kubectl("create", "-f", str(REPO / "examples" / f"{example}.yaml"))
+    yield namespaces
+    for name in ("demo", "team-a"):
+        namespaces.kubectl("-n", name, "delete", "finetunejobs", "--all")
+
+
+def answers(command: Command, output: str) -> None:
+    for line in command.answer:
+        assert line in output, f"{command}\nthe page promises: {line}\nit says: {output}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(REPO)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{target} is not there"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(REPO)))
+def test_fences_are_closed_and_say_their_language(page: Path) -> None:
+    fences = FENCE.findall(page.read_text())
+    assert len(fences) % 2 == 0
+    assert all(fences[::2]), "a code block without a language"
+
+
+def test_commands_are_found_and_their_kinds_known() -> None:
+    found = all_commands()
+    assert len(found) > 40
+    assert {c.kind for c in found} <= set(KINDS)
+    assert all(all_commands(kind) for kind in KINDS)
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=str)
+def test_what_a_command_names_exists(command: Command) -> None:
+    words = shlex.split(command.text)
+    for word in words:
+        if re.match(r"^(examples|helm|docs|crds|e2e)/", word):
+            assert (REPO / word).exists(), f"{command}: {word} is not there"
+    makefile = REPO / "Makefile"
+    if words[0] == "make":
+        targets = set(re.findall(r"^([a-z][-a-z]*):", makefile.read_text(), re.MULTILINE))
+        assert words[1] in targets, f"{command}: the Makefile has {sorted(targets)}"
+
+
+@pytest.mark.apiserver
+def test_apiserver_commands(bed: ApiServer) -> None:
+    """In the order of the pages: a page's later commands stand on its earlier ones, each page on a clean `team-a`."""
+    page = None
+    for command in all_commands("apiserver"):
+        if command.page != page:
+            page = command.page
+            bed.kubectl("-n", "team-a", "delete", "finetunejobs,secrets", "--all")
+        words = shlex.split(command.text.removesuffix(" || true"))
+        assert words[0] == "kubectl", command
+        try:
+            output = bed.kubectl(*words[1:])
+        except subprocess.CalledProcessError as error:
+            if not command.text.endswith(" || true"):
+                error.add_note(str(command))
+                raise
+            output = error.stdout
+        answers(command, output)
+
+
+@pytest.mark.parametrize("command", all_commands("helm"), ids=str)
+def test_helm_commands(helm: Helm, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    words = shlex.split(command.text)
+    assert words[0] == "helm"
+    answers(command, helm.run(*words[1:]))
+
+
+@pytest.mark.parametrize("command", all_commands("helm-fails"), ids=str)
+def test_helm_commands_that_fail(helm: Helm, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    with pytest.raises(Refused) as refusal:
+        helm.run(*shlex.split(command.text)[1:])
+    assert command.answer
+    answers(command, str(refusal.value))
+
+
+@pytest.mark.parametrize("command", all_commands("cli"), ids=str)
+def test_cli_commands(command: Command) -> None:
+    words = shlex.split(command.text)
+    assert words[0] == "python"
+    done = subprocess.run([sys.executable, *words[1:]], cwd=REPO, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    answers(command, done.stdout)
+
+
+def snippets(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(REPO)))
+def test_yaml_and_json_parse_and_name_real_fields(page: Path) -> None:
+    crd = yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    values = yaml.safe_load((REPO / "helm" / "finetune-operator" / "values.yaml").read_text())
+    for text in snippets(page, "json"):
+        for line in text.splitlines():
+            json.loads(line)
+    for text in snippets(page, "yaml"):
+        document = yaml.safe_load(text)
+        if "kind" in document:
+            continue
+        keys = set(document)
+        assert keys <= set(spec) or keys <= set(values), f"{page}: {keys} is neither a spec's nor the chart's"
+        if keys <= set(spec):
+            for key in keys & {"data", "resources", "checkpoint", "evaluation", "publish"}:
+                assert set(document[key]) <= set(spec[key]["properties"]), f"{page}: {key}: {set(document[key])}"

@@ -1,5 +1,7 @@
 """Real Kubernetes for tests: a whole cluster (`Cluster`), or just its API server (`ApiServer`)."""
 
 from e2e.cluster.apiserver import ApiServer
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.process import NotUp
 
-__all__ = ["ApiServer"]
+__all__ = ["ApiServer", "Cluster", "NotUp"]

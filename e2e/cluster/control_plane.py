@@ -97,6 +97,9 @@ class ControlPlane:
             # The default limit of 20 requests a second would make bursts of Jobs wait for the client, not for us.
             "--kube-api-qps=500",
             "--kube-api-burst=1000",
+            # Kubelets renew their leases every 5 s (nodes.py); five missed ones mean that the node is lost.
+            "--node-monitor-grace-period=25s",
+            "--node-monitor-period=2s",
         ]
 
     def scheduler(self, port: int = 10259) -> list[str]:

@@ -83,11 +83,13 @@ class Daemon:
         return list(json.loads(self.pid_file.read_text())["command"]) if self.pid() else []
 
     def start(self) -> bool:
-        """Start it unless it runs already; whether it was started now."""
-        if self.pid():
-            return False
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Start it unless it runs already with this very command; whether it was started now."""
         command = [str(part) for part in self.command]
+        if self.pid():
+            if self.recorded_command() == command:
+                return False
+            self.stop()
+        self.folder.mkdir(parents=True, exist_ok=True)
         guard = ["setpriv", "--pdeathsig", "KILL", "--"] if self.with_parent and shutil.which("setpriv") else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Build the pinned tools into a per-user cache: `python -m e2e.tools.build [BINARY…]` (default: all).
+"""Build the pinned tools into a per-user cache: `python -m e2e.tools [BINARY…]` (default: all).
 
 A binary at its place in the cache is complete: it is linked elsewhere and renamed into place, so an
 interrupted build leaves nothing that looks done. Go's own build and module caches (12 GB for Kubernetes) are
@@ -89,6 +89,7 @@ TOOLS = (
         ("github.com/containerd/containerd/v2/version.Version",),
     ),
     Tool("versitygw", "github.com/versity/versitygw", {"versitygw": "cmd/versitygw"}, ("main.Version",)),
+    Tool("kind", "sigs.k8s.io/kind", {"kind": "."}),
     Tool("coredns", "github.com/coredns/coredns", {"coredns": "."}),
 )
 OWNER = {binary: tool for tool in TOOLS for binary in tool.binaries}
@@ -128,8 +129,8 @@ def _exclusively(progress: Progress) -> Iterator[None]:
 
 
 def ensure(*binaries: str, progress: Progress | None = None) -> dict[str, Path]:
-    """Build what is missing of these binaries (all if none is named); their paths."""
-    wanted = list(binaries) or list(OWNER)
+    """Build what is missing of these binaries; their paths. None named: all but kind, which needs Docker."""
+    wanted = list(binaries) or [binary for binary in OWNER if binary != "kind"]
     if missing(wanted):
         progress = progress or Progress()
         with _exclusively(progress):
@@ -172,14 +173,10 @@ def _build(binaries: list[str], progress: Progress) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m e2e.tools.build", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m e2e.tools", description=__doc__.partition("\n")[0])
     parser.add_argument("binary", nargs="*", help=f"one of {', '.join(OWNER)}; all by default")
     parser.add_argument("--print-path", action="store_true", help="print where each binary is, one a line")
     arguments = parser.parse_args()
     for binary in ensure(*arguments.binary).values():
         if arguments.print_path:
             print(binary)
-
-
-if __name__ == "__main__":
-    main()

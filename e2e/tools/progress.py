@@ -36,6 +36,12 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.times: list[tuple[str, float]] = []
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the first line."""
+        return time.monotonic() - self._started
 
     def say(self, text: str) -> None:
         print(f"           {text}", file=self.stream, flush=True)

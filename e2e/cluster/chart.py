@@ -1,0 +1,37 @@
+"""Install or upgrade the operator's own chart with the images and the store of this cluster."""
+
+from __future__ import annotations
+
+import yaml
+
+from e2e.cluster.cluster import Cluster
+from e2e.tools.places import REPO, state_dir
+
+CHART = REPO / "helm" / "finetune-operator"
+RELEASE, NAMESPACE = "finetune-operator", "finetune-system"
+SECRET = "artifacts"  # the name of a Secret, not one
+
+
+def values(cluster: Cluster) -> dict[str, object]:
+    """The images by their content-derived tags, so that a changed image rolls the Deployment."""
+
+    def image(reference: str) -> dict[str, str]:
+        repository, _, tag = reference.rpartition(":")
+        return {"repository": repository, "tag": tag}
+
+    return {
+        "image": {**image(cluster.images["operator"]), "pullPolicy": "Never"},
+        "trainerImage": image(cluster.images["trainer"]),
+        "artifacts": {"uri": f"s3://{cluster.s3.bucket}/runs", "secretName": SECRET},
+    }
+
+
+def install(cluster: Cluster, timeout: str = "120s") -> None:
+    """`helm upgrade --install`, waiting until the operator is ready; the store's Secret for namespace `default`."""
+    cluster.give_store_access("default", SECRET)
+    file = state_dir() / "values.yaml"
+    file.write_text(yaml.safe_dump(values(cluster)))
+    cluster.helm(
+        *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
+        *("--values", str(file), "--wait", "--timeout", timeout),
+    )

@@ -12,6 +12,9 @@ from finetune_trainer.model.inspect import ModelInfo, inspect_model
 from finetune_trainer.model.quantity import human_bytes, parse_quantity
 from tests.trainer import small
 
+# peft 0.21 reads an attribute that transformers 5.23 renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelInfo:

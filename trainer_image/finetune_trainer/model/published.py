@@ -6,14 +6,16 @@ run claims its output with a marker before the first byte; the marker goes when 
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 
 from pydantic import ValidationError
 
 from finetune_api.layout import MANIFEST
 from finetune_api.manifests import ModelManifest
 from finetune_api.reports import PublishedModel
-from finetune_artifacts import AlreadyExists, NotFound, Store
+from finetune_artifacts import AlreadyExists, FileDigest, NotFound, Store
 
 MARKER = "PUBLISHING.json"
 _PROBES = ".probe/"
@@ -82,6 +84,12 @@ def published(store: Store, manifest: ModelManifest) -> PublishedModel:
     return PublishedModel(
         uri=store.uri, digest=manifest.digest, manifest=store.uri_of(MANIFEST), merged=manifest.kind == "Merged"
     )
+
+
+def records_digest(files: Iterable[FileDigest]) -> str:
+    """The identity of a published model: sha256 over its sorted file records, so equal content has equal digests."""
+    rows = sorted([file.path, file.size, file.digest] for file in files)
+    return f"sha256:{hashlib.sha256(json.dumps(rows, separators=(',', ':')).encode()).hexdigest()}"
 
 
 def _claimed_by(store: Store) -> str | None:

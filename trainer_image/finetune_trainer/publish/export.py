@@ -1,0 +1,128 @@
+"""From the base model and a checkpoint's trainable part to a folder that plain transformers (and vLLM) load.
+
+Weights are combined in fp32 and stored in the base's own types. Every other file is the base's, byte for byte: the
+configuration, the tokenizer, the chat template and the generation defaults do not change unless somebody asks.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune_api.exitcodes import ExitCode
+from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType
+from finetune_artifacts import open_store
+from finetune_trainer.checkpoint.restore import load_trainable
+from finetune_trainer.common.errors import RunError
+from finetune_trainer.engine.model import add_lora, load_base
+from finetune_trainer.model.headers import TensorInfo
+from finetune_trainer.model.inspect import inspect_model
+
+MERGED, ADAPTER, FULL = "Merged", "Adapter", "Full"
+_SHARD = "5GB"
+_WEIGHTS = (
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".bin.index.json",
+    ".pt",
+    ".pth",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+)
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def kind_of(spec: FineTuneJobSpec) -> str:
+    if spec.method.type is MethodType.FULL_FINE_TUNE:
+        return FULL
+    return MERGED if spec.output.merge else ADAPTER
+
+
+def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: torch.device) -> Any:
+    """The model as training left it, fp32, adapter on. Raises RunError (73) when the checkpoint does not fit."""
+    model: Any = load_base(base, torch.float32)
+    if spec.method.type is MethodType.LORA:
+        model = add_lora(model, spec.method.lora or LoRA())
+    load_trainable(model, checkpoint)
+    return model.to(device).eval()
+
+
+def export(model: Any, spec: FineTuneJobSpec, base: Path, folder: Path) -> None:
+    """Writes the final artefact of `trained_model`'s answer to `folder`, which is emptied first.
+
+    The model must not be used afterwards: merging changes it. Raises RunError (72) when a weight is not finite.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    kind = kind_of(spec)
+    if kind == ADAPTER:
+        _refuse_not_finite({n: p for n, p in model.named_parameters() if p.requires_grad})
+        model.save_pretrained(folder)
+        adapter = folder / "adapter_config.json"
+        adapter.write_text(json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": spec.model.uri}))
+        (folder / "README.md").unlink(missing_ok=True)
+        _copy_files(base, folder, skip=("config.json", "generation_config.json"))
+        return
+    if kind == MERGED:
+        model = model.merge_and_unload()
+    _save_weights(model, stored_types(base), folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    _copy_files(base, folder)
+
+
+def stored_types(folder: Path) -> dict[str, TensorInfo]:
+    """Name → dtype and shape of the tensors in a model directory."""
+    store = open_store(f"file://{folder.resolve()}")
+    return {tensor.name: tensor for tensor in inspect_model(store, list(store.list())).tensors}
+
+
+def _save_weights(model: Any, stored: Mapping[str, TensorInfo], folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    usual = _usual_type(stored)
+    state = {}
+    for name, tensor in model.state_dict().items():
+        wanted = _TYPES.get(stored[name].dtype, usual) if name in stored else usual
+        state[name] = tensor.to("cpu", wanted) if tensor.is_floating_point() else tensor.cpu()
+    _refuse_not_finite(state)
+    # A base with sampling defaults that transformers now calls invalid must not fail here; its own file is copied.
+    model.generation_config = GenerationConfig()
+    model.save_pretrained(folder, state_dict=state, max_shard_size=_SHARD)
+
+
+def _usual_type(stored: Mapping[str, TensorInfo]) -> torch.dtype:
+    """The type that holds most of the parameters."""
+    amounts: dict[str, int] = {}
+    for tensor in stored.values():
+        amounts[tensor.dtype] = amounts.get(tensor.dtype, 0) + tensor.elements
+    return _TYPES.get(max(amounts, key=lambda name: amounts[name]), torch.float32)
+
+
+def _refuse_not_finite(state: Mapping[str, torch.Tensor]) -> None:
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    if bad:
+        raise RunError(
+            ExitCode.DIVERGED,
+            f"{len(bad)} tensors of the final model hold values that are not finite, {bad[0]} for example; training "
+            "diverged: lower training.learningRate",
+        )
+
+
+def _copy_files(base: Path, folder: Path, *, skip: tuple[str, ...] = ()) -> None:
+    for path in sorted(base.rglob("*")):
+        relative = path.relative_to(base)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if not path.is_file() or hidden or path.name.endswith(_WEIGHTS) or relative.as_posix() in skip:
+            continue
+        if len(relative.parts) > 1 and relative.parts[0] != "additional_chat_templates":
+            continue
+        target = folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)

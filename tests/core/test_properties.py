@@ -235,20 +235,35 @@ def test_success_is_never_left(world: Observed, seconds: float) -> None:
     assert not made.creates
 
 
-@wide
-@given(worlds(), st.floats(50, 5000))
-def test_a_healthy_gang_is_never_ended(world: Observed, seconds: float) -> None:
-    """All pods run on reachable nodes, nobody asked for an end: nothing is deleted."""
-    healthy = (
-        len(world.pods) == 2
-        and all(p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"] for p in world.pods)
-        and all(n["status"]["conditions"][0]["status"] == "True" for n in world.nodes.values())
-        and not world.gone_pods
-        and not world.job["spec"].get("suspend")
-        and not (world.job["spec"].get("retry") or {}).get("activeDeadline")
-        and world.jobs
-        and not world.jobs[0]["status"]["conditions"]
-        and "stopping" not in world.job["status"]["attempts"][-1]
+@st.composite
+def healthy(draw: st.DrawFn) -> Observed:
+    """All pods run on reachable nodes, and nobody asked for an end."""
+    past = [
+        ended(n + 1, draw(st.sampled_from(OUTCOMES)), committedStep=draw(st.integers(0, 30)))
+        for n in range(draw(st.integers(0, 3)))
+    ]
+    index = len(past) + 1
+    sample = draw(st.sampled_from([None, progress(draw(st.integers(0, 100)), attempt=index)]))
+    return seen(
+        ftj(
+            status=status(
+                *past, draw(st.sampled_from([attempt(index), running(index)])), restarts=draw(st.integers(0, 9))
+            )
+        ),
+        jobs=(batch_job(index),),
+        pods=(pod(0, attempt=index), pod(1, attempt=index)),
+        nodes=draw(
+            st.sampled_from([(), (node("node-1"), node("node-2", cordoned=True)), (node("node-1", ready="False"),)])
+        ),
+        sample=sample,
+        fresh=draw(st.booleans()),
     )
-    if healthy:
-        assert not settle(world, seconds)[1].deletes
+
+
+@wide
+@given(healthy(), st.floats(50, 1_000_000))
+def test_a_healthy_gang_is_never_ended(world: Observed, seconds: float) -> None:
+    rested, made = settle(world, seconds)
+    assert not made.deletes
+    assert "stopping" not in rested.job["status"]["attempts"][-1]
+    assert made.probe is None or made.probe.stop is None

@@ -174,7 +174,7 @@ def settle(world: Observed, seconds: float) -> tuple[Observed, Plan]:
     raise AssertionError(f"no fixpoint: {made.status}")
 
 
-wide = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+wide = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @wide

@@ -60,10 +60,7 @@ class Executor:
         result = Result()
         try:
             if plan.status is not None:
-                newer = await self._client.update_status(FINETUNEJOBS, job, plan.status)
-                self._keep(FINETUNEJOBS, newer)
-                result.writes += 1
-                result.status_written = True
+                await self._write_status(plan.status, job, result)
             for body in plan.creates:
                 await self._create(body, job, result)
                 if result.conflicts or result.error:
@@ -83,6 +80,20 @@ class Executor:
                 await self._event(note, job, index, result)
         result.again = result.again or (result.writes > 0 and result.error is None)
         return result
+
+    async def _write_status(self, status: Obj, job: Obj, result: Result) -> None:
+        try:
+            self._keep(FINETUNEJOBS, await self._client.update_status(FINETUNEJOBS, job, status))
+        except errors.Conflict:
+            await self._read_again(FINETUNEJOBS, job["metadata"]["namespace"], job["metadata"]["name"])
+            raise
+        result.writes += 1
+        result.status_written = True
+
+    async def _read_again(self, resource: Resource, namespace: str, name: str) -> None:
+        """What was read is old; the watch would tell soon, but the next plan comes at once."""
+        if resource.kind in Store.KINDS:
+            self._keep(resource, await self._client.get(resource, namespace, name))
 
     async def _create(self, body: Obj, job: Obj, result: Result) -> None:
         resource = BY_KIND[body["kind"]]
@@ -117,7 +128,11 @@ class Executor:
             result.conflicts[what] = conflict_sentence(resource, namespace, name, found)
 
     async def _patch(self, patch: MergePatch, result: Result) -> None:
-        answer = await self._client.merge_patch(patch.resource, patch.namespace, patch.name, patch.body)
+        try:
+            answer = await self._client.merge_patch(patch.resource, patch.namespace, patch.name, patch.body)
+        except errors.Conflict:
+            await self._read_again(patch.resource, patch.namespace, patch.name)
+            raise
         self._keep(patch.resource, answer)
         result.writes += 1
 

@@ -118,10 +118,10 @@ class Reconciler:
             return "conflict"
         if result.error is not None:
             return self._failed(key, result.error)
-        self._queue.forget_failures(key)
         if result.again:
             self._again_at_once(key)
             return "wrote" if result.writes else "again"
+        self._queue.forget_failures(key)
         self._at_once.pop(key, None)
         waits = [plan.requeue_after] if plan.requeue_after is not None else []
         if self._conflicts.of(key):

@@ -22,6 +22,7 @@ class Helm:
     def __init__(self, binary: Path, home: Path) -> None:
         self._binary = binary
         self._env = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+        self._rendered: dict[tuple[str, ...], str] = {}
 
     def run(self, *args: str) -> str:
         done = subprocess.run([str(self._binary), *args], env=self._env, text=True, capture_output=True)
@@ -30,7 +31,10 @@ class Helm:
         return done.stdout
 
     def text(self, *args: str, release: str = "finetune-operator") -> str:
-        return self.run("template", release, str(CHART), "--namespace", NAMESPACE, *args)
+        command = ("template", release, str(CHART), "--namespace", NAMESPACE, *args)
+        if command not in self._rendered:
+            self._rendered[command] = self.run(*command)
+        return self._rendered[command]
 
     def template(self, *args: str, release: str = "finetune-operator") -> list[Obj]:
         return [o for o in yaml.safe_load_all(self.text(*args, release=release)) if o]

@@ -9,7 +9,7 @@ from e2e.tools.places import REPO, state_dir
 
 CHART = REPO / "helm" / "finetune-operator"
 RELEASE, NAMESPACE = "finetune-operator", "finetune-system"
-SECRET = "artifacts"  # the name of a Secret, not one
+SECRET = "finetune-artifacts"  # the name of a Secret, not one
 
 
 def values(cluster: Cluster) -> dict[str, object]:

@@ -111,7 +111,7 @@ class Cluster(ABC):
         except (subprocess.CalledProcessError, OSError):
             return False
 
-    def give_store_access(self, namespace: str, name: str = "artifacts") -> None:
+    def give_store_access(self, namespace: str, name: str = "finetune-artifacts") -> None:
         """Create the store's Secret in a namespace (the namespace too)."""
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         self.apply(self.s3.secret(name, namespace))

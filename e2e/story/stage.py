@@ -69,18 +69,7 @@ class Stage:
         )
 
     def secret(self, name: str = SECRET) -> Job:
-        s3 = self.cluster.s3
-        return {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "namespace": self.namespace},
-            "stringData": {
-                "AWS_ACCESS_KEY_ID": s3.access_key,
-                "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-                "AWS_ENDPOINT_URL": s3.endpoint,
-                "AWS_REGION": "us-east-1",
-            },
-        }
+        return dict(self.cluster.s3.secret(name, self.namespace))
 
     def set_up(self) -> None:
         """Namespace (restricted pods enforced), Secret, base model and data. Leftovers of an earlier run go first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from datetime import datetime
 
@@ -95,7 +96,7 @@ def c_kill(stage: Stage) -> Job:
     stage.wait(DISTURBED, "new steps and a checkpoint", lambda j: step(j) >= resumed + 20)
     pod = stage.trainers(DISTURBED, number)[0]
     stage.narrator.command(f"kill -9 <process of {pod['metadata']['name']} on {pod['spec']['nodeName']}>")
-    stage.cluster.kill_container(pod["spec"]["nodeName"], pod["metadata"]["name"], 9)
+    stage.cluster.kill_container(pod["metadata"]["namespace"], pod["metadata"]["name"], signal.SIGKILL)
     job = stage.wait(
         DISTURBED,
         "the next attempt resumed",
@@ -117,7 +118,7 @@ def d_operator_away(stage: Stage, *, away: float = 30) -> Job:
     pods = {p["metadata"]["uid"] for p in stage.trainers(DISTURBED, number)}
     stage.narrator.command("kill -9 <both operator processes>; kubectl scale deployment --replicas=0")
     for pod in _operators(stage):
-        stage.cluster.kill_container(pod["spec"]["nodeName"], pod["metadata"]["name"], 9)
+        stage.cluster.kill_container(pod["metadata"]["namespace"], pod["metadata"]["name"], signal.SIGKILL)
     stage.kubectl("-n", SYSTEM, "scale", "deployment", "finetune-operator", "--replicas=0")
     gone = time.monotonic()
     stage.until("no operator is left", lambda: not _operators(stage), timeout=60)

@@ -12,7 +12,7 @@ import pytest
 from e2e.cluster import ApiServer
 from tests.chart.helm import CHART, NAMESPACE, REPO, Helm
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 EXAMPLE = REPO / "examples" / "gpu-lora.yaml"
 CRD = "customresourcedefinitions/finetunejobs.finetune.dev"
 

@@ -7,6 +7,8 @@ import sys
 import threading
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from finetune_trainer.common.clock import timestamp
 
 _context: dict[str, Any] = {}
@@ -20,7 +22,8 @@ def bind(**fields: Any) -> None:
 
 def event(message: str, *, level: str = "info", **fields: Any) -> None:
     """Writes one line. Values must not be secrets; exceptions are written as their text."""
-    line = {"at": timestamp(), "level": level, "message": message, **_context, **fields}
+    named = {to_camel(name): value for name, value in fields.items()}
+    line = {"at": timestamp(), "level": level, "message": message, **_context, **named}
     text = json.dumps(line, default=str, ensure_ascii=False)
     with _lock:
         sys.stdout.write(text + "\n")

@@ -20,7 +20,14 @@ def fetch_model(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path:
     """Downloads `spec.model` to `folder`; what an interrupted download left there is continued."""
     model = config.spec.model
     store = open_for(config, model.uri, model.secret_ref.name if model.secret_ref else None)
-    found = fingerprint(store)
+    entries = list(store.list())
+    if not entries:
+        raise RunError(
+            ExitCode.DATA_INVALID,
+            f"nothing is stored at {model.uri} any more; put the model back",
+            reason="ModelMissing",
+        )
+    found = fingerprint(entries)
     if config.model_revision is not None and found != config.model_revision:
         raise RunError(
             ExitCode.DATA_INVALID,

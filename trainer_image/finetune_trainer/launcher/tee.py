@@ -45,6 +45,10 @@ class Tee:
         if self._thread:
             self._thread.join(seconds)
 
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+
     def tail(self) -> str:
         with self._lock:
             return bytes(self._tail).decode(errors="replace")

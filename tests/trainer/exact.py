@@ -1,0 +1,143 @@
+"""One rank of two that train, stop and resume in every combination, in one process so that imports are paid once.
+
+Run by test_engine_resume.py, once per rank, as `python exact.py <folder>` with RANK set. Rank 0 writes results.json:
+for each run its digests, losses and learning rates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from finetune_api.runconfig import RunConfig
+from finetune_trainer.checkpoint import files
+from finetune_trainer.checkpoint.digest import trainable_digest
+from finetune_trainer.common.channel import Channel, Heart
+from finetune_trainer.common.places import Places
+from finetune_trainer.data.fetch import fetch_data
+from finetune_trainer.engine import context
+from finetune_trainer.engine.agree import Agreement
+from finetune_trainer.engine.assemble import assemble
+from finetune_trainer.launcher.board import Board
+from finetune_trainer.launcher.prepare import settle
+from tests.trainer import runs, tiny
+
+STEPS = 10
+LORA = {"method": {"type": "LoRA", "lora": {"rank": 4, "alpha": 8, "dropout": "0.1"}}}
+FULL = {"method": {"type": "FullFineTune", "lora": None}}
+SMOOTH = {"learningRate": "1e-3"}
+SMALL_MICRO = {"microBatchSize": 2}
+
+
+class Ranks:
+    def __init__(self, folder: Path, rank: int, ports: list[int]) -> None:
+        self.folder, self.rank, self.ports = folder, rank, ports
+        self.results: dict[str, Any] = {}
+
+    def phase(self, world_size: int) -> bool:
+        """Forms a process group of the first `world_size` ranks; False on ranks that sit this phase out."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        port = self.ports.pop(0)
+        if self.rank >= world_size:
+            return False
+        os.environ |= {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        self.place = context.join(0)
+        self.agreement = Agreement()
+        context.self_test(self.place)
+        return True
+
+    def train(self, run: str, attempt: int, changes: dict[str, Any], *, stop: tuple[int, int] | None = None) -> None:
+        """`stop`: (step, rank that hears the signal)."""
+        document = runs.spec(self.folder / "tiny" / "model", self.folder / "tiny" / "data" / "train.jsonl")
+        document["training"] |= {"maxSteps": STEPS, **SMALL_MICRO, **SMOOTH, **changes.get("training", {})}
+        document |= {key: value for key, value in changes.items() if key != "training"}
+        config = runs.config(self.folder / "store", document, attempt=attempt, run_key=run)
+        places = Places(self.folder / "scratch" / f"{run}-{attempt}-{self.rank}")
+        places.channel.mkdir(parents=True)
+        places.model.symlink_to(self.folder / "tiny" / "model")
+        fetch_data(config, places.data, lambda _bytes: None)
+        channel = Channel(places.channel)
+        if self.rank == 0:
+            settle(config, Board(config, 0, channel), places)
+        signalled: list[bool] = []
+        loop = assemble(
+            config, places, self.place, self.agreement, channel, Heart(channel, self.rank), lambda: bool(signalled)
+        )
+        step_once = loop._step_once
+
+        def counted(step: int) -> Any:
+            result = step_once(step)
+            if stop and stop[1] == self.rank and step + 1 >= stop[0]:
+                signalled.append(True)
+            return result
+
+        loop._step_once = counted  # type: ignore[assignment]
+        code = loop.run()
+        if self.rank == 0:
+            self.results[f"{run}-{attempt}"] = self.outcome(config, int(code), places)
+
+    def outcome(self, config: RunConfig, code: int, places: Places) -> dict[str, Any]:
+        name, manifest = max(runs.manifests(config).items(), key=lambda item: item[1].step)
+        folder = Path(config.checkpoints_uri.removeprefix("file://")) / name
+        lines = [json.loads(line) for line in (places.attempt / "metrics.jsonl").read_text().splitlines()]
+        return {
+            "code": code,
+            "step": manifest.step,
+            "tokens": manifest.tokens,
+            "digest": manifest.trainable_digest,
+            "optimizer": trainable_digest(files.read_optimizer(folder)),
+            "folder": str(folder),
+            "losses": {line["step"]: line["loss"] for line in lines if "loss" in line},
+            "rates": {line["step"]: line["learningRate"] for line in lines if "loss" in line},
+        }
+
+
+def two_ranks(ranks: Ranks) -> None:
+    ranks.train("lora2-whole", 1, LORA)
+    ranks.train("lora2-middle", 1, LORA, stop=(4, 1))
+    ranks.train("lora2-middle", 2, LORA)
+    ranks.train("lora2-epoch", 1, LORA, stop=(3, 0))
+    ranks.train("lora2-epoch", 2, LORA, stop=(6, 1))
+    ranks.train("lora2-epoch", 3, LORA)
+    ranks.train("full2-whole", 1, FULL)
+    ranks.train("full2-middle", 1, FULL, stop=(4, 0))
+    ranks.train("full2-middle", 2, FULL)
+    ranks.train("shrink", 1, LORA, stop=(5, 1))
+
+
+def one_rank(ranks: Ranks) -> None:
+    ranks.train("lora1-whole", 1, LORA)
+    ranks.train("lora1-middle", 1, LORA, stop=(4, 0))
+    ranks.train("lora1-middle", 2, LORA)
+    ranks.train("shrink", 2, LORA)
+    ranks.train("grow", 1, LORA, stop=(5, 0))
+
+
+def main() -> None:
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    os.environ["LOCAL_RANK"] = "0"
+    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks.phase(2)
+    if rank == 0:
+        tiny.write_model(folder / "tiny" / "model")
+        # 20 records, one or so held out: epochs of 3 steps, the last of them short.
+        tiny.write_data(folder / "tiny" / "data" / "train.jsonl", 20)
+    ranks.agreement.barrier()
+    two_ranks(ranks)
+    if ranks.phase(1):
+        one_rank(ranks)
+    ranks.phase(2)
+    ranks.train("grow", 2, LORA)
+    if rank == 0:
+        (folder / "results.json").write_text(json.dumps(ranks.results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -41,6 +41,7 @@ class FakeApiServer:
         self.writes = WriteLog()
         self.resources: dict[tuple[str, str], Resource] = {(r.group, r.plural): r for r in BUILTIN}
         self._ips = 0
+        self._stored_otherwise: set[str] = set()
         for name in ("default", "kube-system"):
             self.create(self.resource("", "namespaces"), "", {"metadata": {"name": name}}, {}, "fake")
 
@@ -125,7 +126,7 @@ class FakeApiServer:
             meta["generation"] = 1
         if resource.has_status and resource.custom:
             obj.pop("status", None)
-        context = Context(self.clock.now(), self._allocate_ip)
+        context = Context(self.clock.now(), self._allocate_ip, self._stored_otherwise.add)
         obj = resource.strategy.prepare_create(obj, context)
         self._validate(resource, obj, None)
         if versioned:
@@ -343,7 +344,8 @@ class FakeApiServer:
             self.store.remove(self.key(resource, was.get("namespace", ""), was["name"]))
             self.writes.record(verb, resource, new, None)
             return new
-        stored_otherwise = resource.strategy.stored_otherwise(was["uid"])
+        stored_otherwise = was["uid"] in self._stored_otherwise
+        self._stored_otherwise.discard(was["uid"])
         if managers.same_but_times(old, new) and not stored_otherwise:
             return old
         stored = self.store.put(self.key(resource, was.get("namespace", ""), was["name"]), new)

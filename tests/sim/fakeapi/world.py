@@ -42,8 +42,9 @@ class World:
         seed: int = 0,
         programs: Callable[[Obj], Program] | None = None,
         policy: Policy | None = None,
+        clock: FakeClock | None = None,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.rng = random.Random(seed)
         self.server = FakeApiServer(self.clock, seed=seed)
         self.frontend = Frontend(self.server, policy)

@@ -7,7 +7,7 @@ and stop between any two. `due()` says when time alone will give a controller so
 from .base import Cluster, Controller
 from .collector import GarbageCollector
 from .jobs import JobController
-from .kubelet import Kubelet, Program
+from .kubelet import Kubelet, Process, Program
 from .nodes import NodeLifecycle, PodCollector
 from .scheduler import Scheduler
 
@@ -19,6 +19,7 @@ __all__ = [
     "Kubelet",
     "NodeLifecycle",
     "PodCollector",
+    "Process",
     "Program",
     "Scheduler",
 ]

@@ -7,9 +7,9 @@ makes a zombie attempt. A returning node reports what it still runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from fakeapi.jsontools import copy, parse_time, rfc3339
+from fakeapi.jsontools import copy, rfc3339
 from fakeapi.pods_api import set_condition
 from fakeapi.server import FakeApiServer
 
@@ -18,7 +18,10 @@ from .base import Controller, Obj, finished
 
 @dataclass(frozen=True)
 class Program:
-    """How the processes of one pod behave. `seconds` None: they run until told to end."""
+    """How the processes of one pod behave. `seconds` None: they run until told to end.
+
+    Subclasses override the methods where behaviour depends on other pods.
+    """
 
     start_seconds: float = 1.0
     seconds: float | None = 10.0
@@ -30,6 +33,25 @@ class Program:
     oom_killed: bool = False
     image_pull_fails: bool = False
 
+    def done_at(self, process: Process) -> float | None:
+        """When the main process ends by itself, as far as is known now."""
+        if process.running is None or self.seconds is None:
+            return None
+        return process.running + self.seconds
+
+    def on_running(self, process: Process, now: float) -> None:
+        """The main process has begun."""
+
+    def on_term(self, process: Process, now: float) -> float:
+        """SIGTERM arrives; returns the seconds until the process ends."""
+        return self.term_seconds
+
+    def ending(self, process: Process, how: str, now: float) -> tuple[int, str]:
+        """(exit code, termination message). `how`: done, term or crash; SIGKILL asks nobody."""
+        if how == "term":
+            return self.term_exit_code, self.term_message
+        return self.exit_code, self.message
+
 
 @dataclass
 class Process:
@@ -40,8 +62,7 @@ class Process:
     running: float | None = None
     term_at: float | None = None
     exit: tuple[int, str, str, float] | None = None  # code, reason, message, when
-    reported: bool = False
-    messages: dict[str, str] = field(default_factory=dict)
+    killed: bool = False  # the grace period ends before the process would
 
     def alive(self) -> bool:
         return self.exit is None
@@ -98,10 +119,9 @@ class Kubelet(Controller):
                 continue
             if process.running is None:
                 times.append(process.started + process.program.start_seconds)
-            elif process.term_at is not None:
-                times.append(process.term_at)
-            elif process.program.seconds is not None:
-                times.append(process.running + process.program.seconds)
+            else:
+                done = process.program.done_at(process)
+                times += [t for t in (done, process.term_at) if t is not None]
         return min((t for t in times if t > self.cluster.now), default=None)
 
     def _pass_time(self) -> None:
@@ -113,19 +133,21 @@ class Kubelet(Controller):
             begun = now >= process.started + program.start_seconds
             if begun and process.running is None and process.term_at is None:
                 process.running = now
-            if process.term_at is not None:
-                if now >= process.term_at:
-                    process.exit = self._term_exit(process, now)
-            elif (
-                process.running is not None and program.seconds is not None and now >= process.running + program.seconds
-            ):
-                reason = "OOMKilled" if program.oom_killed else ("Completed" if program.exit_code == 0 else "Error")
-                process.exit = (program.exit_code, reason, program.message, now)
+                program.on_running(process, now)
+            if process.term_at is not None and now >= process.term_at:
+                self._end(process, "term", now)
+                continue
+            done = program.done_at(process)
+            if done is not None and now >= done:
+                self._end(process, "done", now)
 
-    def _term_exit(self, process: Process, now: float) -> tuple[int, str, str, float]:
-        if process.messages.pop("killed", None):
-            return (137, "Error", "", now)
-        return (process.program.term_exit_code, "Error", process.program.term_message, now)
+    def _end(self, process: Process, how: str, now: float) -> None:
+        if how == "term" and process.killed:
+            process.exit = (137, "Error", "", now)
+            return
+        code, message = process.program.ending(process, how, now)
+        reason = "OOMKilled" if process.program.oom_killed and how == "done" else "Completed" if code == 0 else "Error"
+        process.exit = (code, reason, message, now)
 
     def _sync(self, uid: str, pod: Obj, node: str) -> bool:
         process = self.processes.get(uid)
@@ -157,12 +179,13 @@ class Kubelet(Controller):
     def _terminate(self, process: Process, pod: Obj) -> None:
         """SIGTERM now; SIGKILL when the grace period is over."""
         grace = pod["metadata"].get("deletionGracePeriodSeconds") or 0
-        killed = process.program.term_seconds > grace
-        process.term_at = self.cluster.now + min(process.program.term_seconds, grace)
+        now = self.cluster.now
         if process.running is None:
-            process.term_at = self.cluster.now
-        if killed:
-            process.messages["killed"] = "yes"
+            process.term_at, process.killed = now, True
+            return
+        seconds = process.program.on_term(process, now)
+        process.killed = seconds > grace
+        process.term_at = now + min(seconds, grace)
 
     # Reports
 
@@ -240,4 +263,4 @@ def _waiting(pod: Obj, reason: str) -> bool:
     return any(s["state"].get("waiting", {}).get("reason") == reason for s in statuses)
 
 
-__all__ = ["Kubelet", "Process", "Program", "parse_time"]
+__all__ = ["Kubelet", "Process", "Program"]

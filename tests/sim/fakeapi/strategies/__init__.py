@@ -31,6 +31,8 @@ class Context(NamedTuple):
 
     now: float
     allocate_ip: Callable[[], str]
+    stored_otherwise: Callable[[str], None]
+    """Told the uid of an object whose stored form lacks what reading it fills in: its next update is a write."""
 
 
 class Strategy:
@@ -52,7 +54,3 @@ class Strategy:
 
     def validate_status(self, new: Obj, old: Obj) -> list[Cause]:
         return []
-
-    def stored_otherwise(self, uid: str) -> bool:
-        """True once for an object whose stored form lacks what reading it fills in: its next update is a write."""
-        return False

@@ -28,14 +28,6 @@ def finished(job: Obj) -> str | None:
 
 
 class Jobs(Strategy):
-    def __init__(self) -> None:
-        self._without_labels: set[str] = set()
-
-    def stored_otherwise(self, uid: str) -> bool:
-        found = uid in self._without_labels
-        self._without_labels.discard(uid)
-        return found
-
     def decode(self, obj: Obj) -> Obj:
         spec = obj.setdefault("spec", {})
         if "completions" not in spec and "parallelism" not in spec:
@@ -67,7 +59,7 @@ class Jobs(Strategy):
         selector.setdefault("batch.kubernetes.io/controller-uid", meta["uid"])
         # Defaults run again whenever the stored object is read: a Job without labels takes its template's.
         if not meta.get("labels"):
-            self._without_labels.add(meta["uid"])
+            context.stored_otherwise(meta["uid"])
             meta["labels"] = dict(labels)
         elif self._defaulted(meta["labels"], labels):
             meta["labels"] = dict(labels)

@@ -48,6 +48,9 @@ class Services(Strategy):
         causes = []
         if not spec.get("ports") and spec.get("clusterIP") != "None" and spec["type"] != "ExternalName":
             causes.append(required("spec.ports"))
+        if spec.get("selector") and spec.get("ipFamilyPolicy") == "RequireDualStack":
+            message = 'Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services'
+            causes.append(Cause("spec.ipFamilyPolicy", "FieldValueInvalid", message))
         ports = spec.get("ports") or []
         seen: set[tuple[object, object]] = set()
         names: set[str] = set()

@@ -1,0 +1,43 @@
+"""An event loop whose time jumps to the next timer, and the cluster's clock on top of it."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from typing import Any
+
+from fakeapi.clock import START, FakeClock
+
+
+class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    loop: JumpingLoop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise RuntimeError("everything waits, and for nothing: a deadlock")
+        if not ready and timeout:
+            self.loop.now += timeout
+        return ready
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.now = 0.0
+        selector = _Jumping()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+
+class LoopClock(FakeClock):
+    """The cluster's time of day: it passes with the loop, and `advance` makes it jump."""
+
+    def __init__(self, loop: JumpingLoop) -> None:
+        super().__init__(START)
+        self._loop = loop
+
+    def now(self) -> float:
+        return super().now() + self._loop.now

@@ -1,0 +1,264 @@
+"""The simulation: a world, one FineTuneJob's run directory per job, and an operator that a test starts and kills."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from fakeapi import Policy, World, install_crd
+from fakeapi.controllers import Program
+
+from finetune_operator.core.names import LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE, ROLE_PREFLIGHT, ROLE_PUBLISHER
+
+from .invariants import Watchdog
+from .loop import JumpingLoop, LoopClock
+from .process import CLIENT, OperatorProcess
+from .rundir import Gang, Preflight, Publisher, RunDirectory, Trainer
+
+Obj = dict[str, Any]
+REPO = Path(__file__).resolve().parents[3]
+NAMESPACE, NAME = "team", "bot"
+FTJ = ("finetune.dev", "finetunejobs")
+SPEC: Obj = {
+    "model": {"uri": "s3://models/base"},
+    "data": {"train": [{"uri": "s3://data/train.jsonl"}]},
+    "method": {"type": "LoRA"},
+    "resources": {"nodes": 2, "gpusPerNode": 4},
+    "checkpoint": {"notice": "30s"},
+}
+
+
+@cache
+def crd() -> Obj:
+    manifest: Obj = yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text())
+    return manifest
+
+
+class Sim:
+    """`with Sim(seed) as sim: sim.submit(); sim.start_operator(); sim.until(lambda: …)`"""
+
+    def __init__(self, seed: int = 0, *, nodes: int = 3, policy: Policy | None = None) -> None:
+        self.seed = seed
+        self.loop = JumpingLoop()
+        self.world = World(seed=seed, programs=self._program, policy=policy, clock=LoopClock(self.loop))
+        for n in range(nodes):
+            self.world.add_node(f"n{n}", {"nvidia.com/gpu": "4"})
+        for namespace in (NAMESPACE, "finetune-system"):
+            self.world.api.create("", "namespaces", "", {"metadata": {"name": namespace}})
+        install_crd(self.world.server, crd())
+        self.runs: dict[str, RunDirectory] = {}
+        self.pods_unreachable = False
+        self.nodes_were_lost = False
+        self._disturbed: set[str] = set()
+        self.failures: list[BaseException] = []
+        self.watchdog = Watchdog(self)
+        self.operator: OperatorProcess | None = None
+        self.started = 0
+        self._change = asyncio.Event()
+        self.world.server.store.subscribe(lambda _: self._change.set())
+        self._cluster = self.loop.create_task(self._run_cluster(), name="cluster")
+
+    def __enter__(self) -> Sim:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._cluster.cancel()
+        self.loop.run_until_complete(asyncio.wait([self._cluster]))
+        self.loop.close()
+
+    # The user
+
+    def submit(self, name: str = NAME, **changes: Any) -> Obj:
+        spec = merge(copy.deepcopy(SPEC), changes)
+        body = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
+        return self.world.api.create(*FTJ, NAMESPACE, body)
+
+    def edit(self, name: str = NAME, **changes: Any) -> Obj:
+        job = self.job(name)
+        self.watchdog.on_edit(name)
+        return self.world.api.put(*FTJ, {**job, "spec": merge(copy.deepcopy(job["spec"]), changes)})
+
+    def job(self, name: str = NAME) -> Obj:
+        return self.world.get(*FTJ, NAMESPACE, name)
+
+    def status(self, name: str = NAME) -> Obj:
+        return dict(self.job(name).get("status") or {})
+
+    def phase(self, name: str = NAME) -> str:
+        return str(self.status(name).get("phase", ""))
+
+    def run_of(self, name: str = NAME) -> RunDirectory:
+        return self.runs.setdefault(name, RunDirectory())
+
+    def pods(self, role: str = "trainer", name: str = NAME) -> list[Obj]:
+        return [
+            pod
+            for pod in self.world.pods()
+            if pod["metadata"].get("labels", {}).get(LABEL_ROLE) == role
+            and pod["metadata"]["labels"].get(LABEL_JOB) == name
+        ]
+
+    def alive_pods(self, role: str = "trainer", name: str = NAME) -> list[Obj]:
+        return [p for p in self.pods(role, name) if (q := self.world.kubelet.process_of(p)) is not None and q.alive()]
+
+    def attempts(self, name: str = NAME) -> list[Obj]:
+        return list(self.status(name).get("attempts") or [])
+
+    # The operator
+
+    def start_operator(self) -> OperatorProcess:
+        assert self.operator is None or not self.operator.alive
+        self.started += 1
+        self.operator = OperatorProcess(self, self.started)
+        return self.operator
+
+    def kill(self) -> None:
+        if self.operator is not None:
+            self.operator.kill()
+            self.loop.run_until_complete(asyncio.wait([self.operator._main]))
+            self.operator = None
+
+    # Time
+
+    def run_for(self, seconds: float) -> None:
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self.check()
+
+    def until(self, predicate: Callable[[], bool], *, within: float = 3600.0, operators: bool = False) -> None:
+        """Runs until the predicate holds. `operators`: one that died is started anew (as the kubelet would)."""
+        self.loop.run_until_complete(self._until(predicate, within, operators))
+        self.check()
+
+    async def _until(self, predicate: Callable[[], bool], within: float, operators: bool) -> None:
+        end = self.loop.now + within
+        while not predicate():
+            if self.loop.now > end:
+                raise AssertionError(f"not reached in {within:g} s: {self.describe()}")
+            if operators and (self.operator is None or not self.operator.alive):
+                self.start_operator()
+            await self.next_change(1.0)
+
+    def settle(self, quiet: float = 60.0, *, within: float = 3600.0) -> None:
+        """Runs until nothing but the Lease was written for `quiet` seconds."""
+        end = self.loop.now + within
+        while True:
+            mark = self.world.server.writes.mark()
+            self.run_for(quiet)
+            written = [w for w in self.world.server.writes.since(mark) if w.kind != "Lease"]
+            if not written:
+                return
+            assert self.loop.now < end, f"it never comes to rest: {written[-5:]}"
+
+    def check(self) -> None:
+        """Raises what the watchdog saw and what killed a process that nobody killed."""
+        self.watchdog.check()
+        if self.failures:
+            raise self.failures[0]
+
+    def operator_writes(self, mark: int) -> list[Any]:
+        return [w for w in self.world.server.writes.since(mark, CLIENT) if w.kind != "Lease"]
+
+    def describe(self) -> str:
+        status = self.status() if self.world.find(*FTJ, NAMESPACE, NAME) else {}
+        pods = [(p["metadata"]["name"], p["status"].get("phase"), p["spec"].get("nodeName")) for p in self.world.pods()]
+        writes = "\n".join(str(w) for w in self.world.server.writes.entries[-12:])
+        return f"{status.get('phase')} {status.get('reason')} {status.get('message')}\n{pods}\n{writes}"
+
+    # Disturbances, noted for the watchdog
+
+    def cut_off(self, node: str) -> None:
+        self.nodes_were_lost = True
+        self._note(node)
+        self.world.cut_off(node)
+
+    def destroy(self, node: str) -> None:
+        self.nodes_were_lost = True
+        self._note(node)
+        for gang in self._gangs_on(node):
+            gang.break_up(self.world.clock.now())
+        self.world.destroy(node)
+
+    def reclaim(self, node: str) -> None:
+        """The spot notice: a taint now; the machine follows later."""
+        self._note(node)
+        self.world.taint(node, "karpenter.sh/disrupted")
+
+    def crash_pod(self, pod: Obj, code: int = 137, message: str = "") -> None:
+        process = self.world.kubelet.process_of(pod)
+        if process is not None and process.alive():
+            self.world.kubelet.end(pod, code, message)
+            if isinstance(process.program, Trainer) and process.program.gang is not None:
+                process.program.gang.break_up(self.world.clock.now())
+        self._change.set()
+
+    def disturbed_recently(self, owner: str) -> bool:
+        """Whether a pod of this Job was ever disturbed: a request may still be on its way when the sign is gone."""
+        return owner in self._disturbed
+
+    def _note(self, node: str) -> None:
+        for pod in self.world.pods():
+            if pod["spec"].get("nodeName") == node:
+                self._disturbed |= {r["uid"] for r in pod["metadata"].get("ownerReferences") or []}
+
+    def _gangs_on(self, node: str) -> list[Gang]:
+        found = []
+        for process in self.world.kubelet.processes.values():
+            if process.node == node and process.alive() and isinstance(process.program, Trainer):
+                assert process.program.gang is not None
+                found.append(process.program.gang)
+        return found
+
+    # The cluster
+
+    async def next_change(self, at_most: float) -> None:
+        change = self._change
+        if change.is_set():
+            self._change = change = asyncio.Event()
+        try:
+            async with asyncio.timeout(at_most):
+                await change.wait()
+        except TimeoutError:
+            return
+
+    async def _run_cluster(self) -> None:
+        rng = self.world.rng
+        while True:
+            if self.world.step():
+                await asyncio.sleep(rng.choice([0.0, 0.01, 0.05]))
+                continue
+            due = self.world.due()
+            wait = 5.0 if due is None else max(0.001, min(5.0, due - self.world.clock.now()))
+            await self.next_change(wait)
+
+    def _program(self, pod: Obj) -> Program:
+        labels = pod["metadata"].get("labels") or {}
+        run = self.run_of(labels.get(LABEL_JOB, ""))
+        role = labels.get(LABEL_ROLE)
+        if role == ROLE_PREFLIGHT:
+            return Preflight(run=run)
+        if role == ROLE_PUBLISHER:
+            return Publisher(run=run)
+        index = int(labels["batch.kubernetes.io/job-completion-index"])
+        size = int(self.job(labels[LABEL_JOB])["spec"]["resources"]["nodes"])
+        attempt = int(labels[LABEL_ATTEMPT])
+        recorded = next((a for a in self.attempts(labels[LABEL_JOB]) if a["index"] == attempt), None)
+        gang = run.gang(attempt, recorded["nodes"] if recorded else size)
+        return Trainer(start_seconds=2.0, seconds=None, gang=gang, index=index)
+
+
+def merge(target: Any, changes: Any) -> Any:
+    if not isinstance(changes, dict) or not isinstance(target, dict):
+        return changes
+    out = dict(target)
+    for key, value in changes.items():
+        out[key] = merge(out.get(key), value)
+    return out

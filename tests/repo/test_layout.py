@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import operator as stdlib_operator
 import re
 import shutil
@@ -130,3 +132,12 @@ def test_the_lock_file_is_in_step() -> None:
     if "cache" in done.stderr and done.returncode:
         pytest.skip("uv cannot check the lock file offline on this machine")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_exported_names(name: str) -> None:
+    """A package that exports names lists them all, sorted out from what it merely imports."""
+    module = importlib.import_module(name)
+    public = {n for n, value in vars(module).items() if not n.startswith("_") and not inspect.ismodule(value)}
+    exported = set(getattr(module, "__all__", ()))
+    assert public - {"annotations"} == exported

@@ -96,7 +96,8 @@ def _from_kubeconfig(path: str | None) -> Access:
             tls.load_cert_chain(settings.cert_file, settings.key_file)
 
     def authorization() -> str | None:
-        value = settings.get_api_key_with_prefix("authorization")
+        # Releases of the kubernetes package differ in what they call it.
+        value = settings.get_api_key_with_prefix("BearerToken") or settings.get_api_key_with_prefix("authorization")
         return str(value) if value else None
 
     return Access(settings.host, tls, authorization)

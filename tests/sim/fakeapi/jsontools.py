@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 Json = Any
+_NESTED = (dict, list)
 
 
 def copy(value: Json) -> Json:
     """A deep copy for plain JSON, several times faster than `copy.deepcopy`."""
-    if isinstance(value, dict):
-        return {key: copy(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [copy(item) for item in value]
+    kind = type(value)
+    if kind is dict:
+        return {k: copy(v) if type(v) in _NESTED else v for k, v in value.items()}
+    if kind is list:
+        return [copy(v) if type(v) in _NESTED else v for v in value]
     return value
 
 

@@ -76,7 +76,7 @@ class SimTalks:
 class OperatorProcess:
     """Runs until killed; `ended` says how a process ended that ended by itself."""
 
-    def __init__(self, sim: Sim, number: int) -> None:
+    def __init__(self, sim: Sim, number: int, identity: str) -> None:
         self._sim = sim
         self._rng = random.Random(f"{sim.seed}/{number}")
         self.transport = sim.world.transport(CLIENT)
@@ -87,7 +87,7 @@ class OperatorProcess:
         self.election = Election(
             self.client,
             namespace=CONFIG.namespace,
-            identity=f"replica-{number}",
+            identity=identity,
             clock=loop.time,
             now=self._now,
         )
@@ -101,7 +101,7 @@ class OperatorProcess:
             config=CONFIG,
             now=self._now,
             clock=loop.time,
-            instance=f"replica-{number}",
+            instance=identity,
             polls=self.prober,
         )
         self.leading = False
@@ -110,7 +110,7 @@ class OperatorProcess:
         self._main = loop.create_task(self._run(), name=f"operator {number}")
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._sim.world.clock.now(), UTC)
+        return datetime.fromtimestamp(self._sim.world.clock.now() + self._sim.skew, UTC)
 
     @property
     def alive(self) -> bool:

@@ -54,6 +54,8 @@ class Sim:
         install_crd(self.world.server, crd())
         self.runs: dict[str, RunDirectory] = {}
         self.pods_unreachable = False
+        self.skew = 0.0
+        """Seconds by which the operator's wall clock is wrong."""
         self.nodes_were_lost = False
         self._disturbed: set[str] = set()
         self.failures: list[BaseException] = []
@@ -115,10 +117,11 @@ class Sim:
 
     # The operator
 
-    def start_operator(self) -> OperatorProcess:
+    def start_operator(self, identity: str = "replica-0") -> OperatorProcess:
+        """A restarted container keeps its pod's name; a new pod has another and waits for the old Lease to run out."""
         assert self.operator is None or not self.operator.alive
         self.started += 1
-        self.operator = OperatorProcess(self, self.started)
+        self.operator = OperatorProcess(self, self.started, identity)
         return self.operator
 
     def kill(self) -> None:

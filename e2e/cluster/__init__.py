@@ -2,6 +2,6 @@
 
 from e2e.cluster.apiserver import ApiServer
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.process import NotUp
+from e2e.cluster.process import CommandFailed, NotUp
 
-__all__ = ["ApiServer", "Cluster", "NotUp"]
+__all__ = ["ApiServer", "Cluster", "CommandFailed", "NotUp"]

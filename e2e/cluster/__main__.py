@@ -13,6 +13,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.host import Unfit
 from e2e.cluster.process import NotUp
 from e2e.images.buildah import BuildFailed
+from e2e.tools.lock import exclusively
 from e2e.tools.progress import Progress
 
 
@@ -63,9 +64,11 @@ def main() -> int:
     try:
         match arguments.command:
             case "up":
-                up(driver, progress, with_chart=not arguments.no_chart, with_check=not arguments.no_check)
+                with exclusively("cluster", progress):
+                    up(driver, progress, with_chart=not arguments.no_chart, with_check=not arguments.no_check)
             case "down":
-                driver.down(progress)
+                with exclusively("cluster", progress):
+                    driver.down(progress)
             case "env":
                 environment(Cluster.current())
             case "status":

@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import tempfile
 import urllib.error
 import urllib.request
@@ -25,7 +24,7 @@ from types import TracebackType
 from e2e import tools
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.pki import Authority
-from e2e.cluster.process import Daemon
+from e2e.cluster.process import Daemon, output_of
 
 
 def free_ports(count: int) -> list[int]:
@@ -88,9 +87,8 @@ class ApiServer:
         return next((d.pid() for d in self._daemons if d.name == name), None)
 
     def kubectl(self, *args: str, input: str | None = None) -> str:
-        """Standard output; raises subprocess.CalledProcessError with `stderr` on failure."""
-        command = [str(tools.path("kubectl")), f"--kubeconfig={self.kubeconfig}", *args]
-        return subprocess.run(command, input=input, check=True, text=True, capture_output=True).stdout
+        """Standard output; raises CommandFailed (a subprocess.CalledProcessError) with kubectl's words."""
+        return output_of([tools.path("kubectl"), f"--kubeconfig={self.kubeconfig}", *args], input)
 
     def fake_nodes(self, count: int, gpus: int = 8, prefix: str = "fake") -> None:
         """Nodes that kwok keeps Ready (needs kwok=True)."""

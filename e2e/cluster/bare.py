@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import socket
 from pathlib import Path
 
 from e2e import tools
@@ -47,13 +49,12 @@ class BareCluster(Cluster):
         return Containerd.of(layout.node(node)).init_pid(container_id)
 
     def isolate(self, node: str) -> None:
-        import signal
-
         nodes.kubelet(layout.node(node), plane()).stop(signal.SIGKILL)
 
     def heal(self, node: str) -> None:
+        before = self.renewed(node)
         nodes.start(layout.node(node), plane())
-        self.wait_ready([node])
+        self.wait_alive(node, before)
 
     def lose(self, node: str) -> None:
         nodes.lose(layout.node(node), plane())
@@ -180,7 +181,6 @@ def status() -> list[tuple[str, str]]:
 
 def wait_for_names(seconds: float = 30) -> None:
     """CoreDNS answers for the API server's own Service."""
-    import socket
 
     def answered() -> bool:
         query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"

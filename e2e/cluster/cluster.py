@@ -13,7 +13,7 @@ from typing import Any
 
 from e2e import tools
 from e2e.cluster.addons import S3
-from e2e.cluster.process import NotUp, wait_for
+from e2e.cluster.process import NotUp, output_of, wait_for
 from e2e.tools.places import state_dir
 
 Manifest = Mapping[str, Any]
@@ -85,10 +85,8 @@ class Cluster(ABC):
         }
 
     def run(self, *command: str | Path, input: str | None = None) -> str:
-        """Run a tool with the cluster's environment; standard output. CalledProcessError carries `stderr`."""
-        env = os.environ | self.environment()
-        words = [str(part) for part in command]
-        return subprocess.run(words, env=env, input=input, check=True, text=True, capture_output=True).stdout
+        """Run a tool with the cluster's environment; standard output. Raises CommandFailed with its words."""
+        return output_of(command, input, os.environ | self.environment())
 
     def kubectl(self, *args: str, input: str | None = None) -> str:
         return self.run(tools.path("kubectl"), *args, input=input)
@@ -129,6 +127,19 @@ class Cluster(ABC):
             return self.node_ready(node)
         except subprocess.CalledProcessError:
             return False
+
+    def renewed(self, node: str) -> str:
+        """When its kubelet last said that it lives. A node that died just now is still Ready; this does not move."""
+        lease = self.get("lease", node, "-n", "kube-node-lease")
+        return str(lease["spec"].get("renewTime", ""))
+
+    def wait_alive(self, node: str, last_renewed: str, seconds: float = 120) -> None:
+        """Until the node's kubelet has spoken since `last_renewed` and the node is Ready."""
+
+        def alive() -> bool:
+            return self.renewed(node) != last_renewed and self._exists_ready(node)
+
+        wait_for(f"node {node}", alive, seconds, lambda: "")
 
     # Faults and hardware, for scenarios.
 

@@ -84,9 +84,10 @@ class KindCluster(Cluster):
         docker("exec", node, "systemctl", "stop", "kubelet")
 
     def heal(self, node: str) -> None:
+        before = self.renewed(node)
         docker("start", node)
         docker("exec", node, "systemctl", "start", "kubelet")
-        self.wait_ready([node])
+        self.wait_alive(node, before)
 
     def lose(self, node: str) -> None:
         docker("kill", node)

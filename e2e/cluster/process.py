@@ -21,6 +21,22 @@ class NotUp(Exception):
     """A component did not become usable in time; the message says which one, and quotes the end of its log."""
 
 
+class CommandFailed(subprocess.CalledProcessError):
+    """A command's refusal, with its own words in the message."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{(self.stderr or self.stdout or '').strip()}"
+
+
+def output_of(command: Sequence[str | Path], input: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Standard output of a command that must succeed; raises CommandFailed."""
+    words = [str(part) for part in command]
+    run = subprocess.run(words, input=input, env=env, text=True, capture_output=True)
+    if run.returncode:
+        raise CommandFailed(run.returncode, words, run.stdout, run.stderr)
+    return run.stdout
+
+
 def cmdline(pid: int) -> list[str]:
     """The arguments of a live process; empty for none, a zombie or a foreign kernel thread."""
     try:

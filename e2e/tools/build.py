@@ -9,21 +9,21 @@ asked for is built.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.tools import golang
+from e2e.tools.lock import exclusively
 from e2e.tools.places import cache_dir
 from e2e.tools.progress import Progress
 
 MODULES = Path(__file__).parent
+OWN_MAIN = "main.go"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Tool:
         return " ".join(["-s -w", *(f"-X {symbol}={version}" for symbol in self.version_symbols)])
 
     def package(self, binary: str) -> str:
+        """What to give `go build`: a package of the pinned module, or the main of our own beside its go.mod."""
+        if self.binaries[binary] == OWN_MAIN:
+            return "."
         return f"{self.module}/{self.binaries[binary]}".rstrip("/.")
 
 
@@ -90,7 +93,7 @@ TOOLS = (
     ),
     Tool("versitygw", "github.com/versity/versitygw", {"versitygw": "cmd/versitygw"}, ("main.Version",)),
     Tool("kind", "sigs.k8s.io/kind", {"kind": "."}),
-    Tool("coredns", "github.com/coredns/coredns", {"coredns": "."}),
+    Tool("coredns", "github.com/coredns/coredns", {"coredns": OWN_MAIN}),
 )
 OWNER = {binary: tool for tool in TOOLS for binary in tool.binaries}
 
@@ -115,25 +118,12 @@ def missing(binaries: Iterable[str]) -> list[str]:
     return [binary for binary in binaries if not path(binary).exists()]
 
 
-@contextmanager
-def _exclusively(progress: Progress) -> Iterator[None]:
-    """One builder at a time per user: two would fight for both cores and build everything twice."""
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / "tools.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with progress.step("wait for another build of the tools"):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def ensure(*binaries: str, progress: Progress | None = None) -> dict[str, Path]:
     """Build what is missing of these binaries; their paths. None named: all but kind, which needs Docker."""
     wanted = list(binaries) or [binary for binary in OWNER if binary != "kind"]
     if missing(wanted):
         progress = progress or Progress()
-        with _exclusively(progress):
+        with exclusively("tools", progress):
             _build(missing(wanted), progress)
     return {binary: path(binary) for binary in wanted}
 

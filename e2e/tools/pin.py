@@ -4,7 +4,8 @@ for example `… pin helm helm.sh/helm/v4 v4.3.1 cmd/helm`.
 A module of its own per tool keeps each tool on exactly the dependency versions that its authors released it
 with: their go.sum is copied first, their `replace` lines are repeated, and a replacement by a folder inside
 their repository becomes a replacement by the module published from that folder. Needed only to move a pin;
-builds use the committed files.
+builds use the committed files. Without a PACKAGE the
+folder's own main.go says what is imported.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def pin(tool: str, module: str, version: str, packages: list[str]) -> None:
     shutil.copyfile(Path(info["Dir"]) / "go.sum", folder / "go.sum")
     (folder / "go.sum").chmod(0o644)
     imports = "\n".join(f'\t_ "{module}/{p}"' if p != "." else f'\t_ "{module}"' for p in packages)
-    (folder / "tools.go").write_text(f"//go:build tools\n\npackage tools\n\nimport (\n{imports}\n)\n")
+    if packages:
+        (folder / "tools.go").write_text(f"//go:build tools\n\npackage tools\n\nimport (\n{imports}\n)\n")
     go("mod", "tidy", cwd=folder)
 
 

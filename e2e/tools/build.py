@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.tools import golang
@@ -34,7 +34,6 @@ class Tool:
     module: str
     binaries: Mapping[str, str]
     version_symbols: tuple[str, ...] = ()
-    strip_v: bool = field(default=False, kw_only=True)
 
     @property
     def gomod(self) -> str:
@@ -54,8 +53,7 @@ class Tool:
 
     @property
     def ldflags(self) -> str:
-        version = self.version.removeprefix("v") if self.strip_v else self.version
-        return " ".join(["-s -w", *(f"-X {symbol}={version}" for symbol in self.version_symbols)])
+        return " ".join(["-s -w", *(f"-X {symbol}={self.version}" for symbol in self.version_symbols)])
 
     def package(self, binary: str) -> str:
         """What to give `go build`: a package of the pinned module, or the main of our own beside its go.mod."""

@@ -26,8 +26,8 @@ class Step:
     def note(self, remark: str) -> None:
         self.text = f"{self.text.split(' · ')[0]} · {remark}"
 
-    def line(self) -> str:
-        return f"{time.monotonic() - self.started:7.1f} s  {self.text}"
+    def line(self, outcome: str = "") -> str:
+        return f"{time.monotonic() - self.started:7.1f} s  {outcome}{self.text}"
 
 
 class Progress:
@@ -52,7 +52,7 @@ class Progress:
         body = self._spin if self.stream.isatty() else self._sign_of_life
         display = threading.Thread(target=body, args=(step, over), daemon=True)
         display.start()
-        outcome = "FAILED  "
+        outcome = "FAILED: "
         try:
             yield step
             outcome = ""
@@ -60,8 +60,7 @@ class Progress:
             over.set()
             display.join()
             self.times.append((step.text, time.monotonic() - step.started))
-            seconds, _, words = step.line().partition("  ")
-            print(f"{seconds}  {outcome}{words}", file=self.stream, flush=True)
+            print(step.line(outcome), file=self.stream, flush=True)
 
     def _sign_of_life(self, step: Step, over: threading.Event) -> None:
         while not over.wait(SIGN_OF_LIFE_EVERY):

@@ -1,0 +1,74 @@
+"""What the machine lacks is found before anything is touched, and said with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from e2e.cluster import host
+
+FILESYSTEMS = "nodev\tproc\nnodev\toverlay\n\text4\n"
+CONTROLLERS = """#subsys_name\thierarchy\tnum_cgroups\tenabled
+cpuset\t3\t1\t1
+cpu\t1\t1\t1
+memory\t4\t23\t1
+pids\t8\t1\t1
+"""
+
+
+def test_a_fit_kernel_has_no_findings() -> None:
+    assert host.kernel_findings(FILESYSTEMS, CONTROLLERS, modules_tool=False) == []
+
+
+@pytest.mark.parametrize(
+    ("filesystems", "controllers", "modules", "words"),
+    [
+        ("\text4\n", CONTROLLERS, True, "no overlay file system: modprobe overlay"),
+        ("\text4\n", CONTROLLERS, False, "no overlay file system: a kernel with CONFIG_OVERLAY_FS"),
+        (FILESYSTEMS, CONTROLLERS.replace("23\t1", "23\t0"), False, "controller 'memory' is off"),
+        (FILESYSTEMS, CONTROLLERS.replace("pids\t8\t1\t1\n", ""), False, "controller 'pids' is off"),
+    ],
+)
+def test_kernel_findings(filesystems: str, controllers: str, modules: bool, words: str) -> None:
+    found = host.kernel_findings(filesystems, controllers, modules)
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_memory_is_read_from_meminfo() -> None:
+    assert host.memory_available("MemTotal:  100 kB\nMemAvailable:   2048 kB\n") == 2048 * 1024
+    assert host.memory_available("") == 0
+
+
+def test_free_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert host.disk_free(tmp_path / "a" / "b") > 0
+
+
+def test_without_root_one_finding_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
+    assert host.findings(cold=True) == [
+        "Plain binaries need root: run this as root, or start a Docker engine, then the kind way is taken"
+    ]
+
+
+def test_too_little_disk_and_memory_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(host, "memory_available", lambda text: host.GIB)
+    monkeypatch.setattr(host, "disk_free", lambda path: 3 * host.GIB)
+    words = "\n".join(host.findings(cold=True))
+    assert "1.0 GiB of memory available, 6 GiB needed" in words
+    assert "3 GiB free at" in words
+    assert "point FINETUNE_CACHE to a larger disk" in words
+
+
+def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "PACKAGES", {"surely-not-a-program": "some-package", "sh": "dash"})
+    assert host.missing_packages() == ["some-package"]
+
+
+def test_without_apt_the_packages_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(host, "PACKAGES", {"surely-not-a-program": "some-package"})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(host.Unfit, match=r"install these packages .*: some-package"):
+        host.install_packages(host.Progress())

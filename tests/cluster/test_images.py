@@ -1,0 +1,151 @@
+"""Which files decide an image, and which of its blobs travel to a node."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from e2e.images import base, oci, product
+from e2e.tools.places import REPO
+
+
+def blob(layout: Path, content: bytes) -> str:
+    digest = hashlib.sha256(content).hexdigest()
+    path = layout / "blobs" / "sha256" / digest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return f"sha256:{digest}"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    """Two images over one shared layer."""
+    shared, index = blob(tmp_path, b"torch" * 1000), []
+    for name in ("one", "two"):
+        layers = [{"digest": d, "size": 1} for d in (shared, blob(tmp_path, name.encode()))]
+        config = {"digest": blob(tmp_path, f"config of {name}".encode())}
+        manifest = json.dumps({"config": config, "layers": layers}).encode()
+        entry = {"digest": blob(tmp_path, manifest), "size": len(manifest), "annotations": {oci.REF_NAME: name}}
+        index.append(entry)
+    (tmp_path / "index.json").write_text(json.dumps({"manifests": index}))
+    return tmp_path
+
+
+def archive(layout: Path, name: str, held: set[str]) -> dict[str, bytes]:
+    out = io.BytesIO()
+    oci.write_archive(layout, name, "localhost/x:1", held, out)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+
+def test_an_archive_for_an_empty_node_holds_every_blob_under_its_digest(layout: Path) -> None:
+    files = archive(layout, "one", set())
+    blobs = {name: content for name, content in files.items() if name.startswith("blobs/")}
+    assert len(blobs) == 4
+    assert all(hashlib.sha256(content).hexdigest() == Path(name).name for name, content in blobs.items())
+    assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_an_archive_names_the_image_for_containerd(layout: Path) -> None:
+    entry = json.loads(archive(layout, "two", set())["index.json"])["manifests"]
+    assert len(entry) == 1
+    assert entry[0]["annotations"] == {oci.CONTAINERD_NAME: "localhost/x:1", oci.REF_NAME: "1"}
+
+
+def test_blobs_that_the_node_holds_stay_here(layout: Path) -> None:
+    held = set(oci.blobs(layout, oci.descriptor(layout, "one")["digest"]))
+    sent = {f"sha256:{Path(n).name}" for n in archive(layout, "two", held) if n.startswith("blobs/")}
+    everything = set(oci.blobs(layout, oci.descriptor(layout, "two")["digest"]))
+    assert sent == everything - held
+    assert len(held & everything) == 1
+
+
+def test_an_unknown_name_is_said(layout: Path) -> None:
+    with pytest.raises(KeyError, match="no image named 'three'"):
+        oci.descriptor(layout, "three")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    for source in product.SOURCES:
+        if (REPO / source).is_dir():
+            (tmp_path / source).mkdir(parents=True)
+            (tmp_path / source / "__init__.py").write_text("")
+        else:
+            (tmp_path / source).write_text("")
+    for one in product.PRODUCTS:
+        (tmp_path / one.dockerfile).write_text("FROM x")
+    return tmp_path
+
+
+def test_a_changed_source_is_another_image_and_a_compiled_one_is_not(repo: Path) -> None:
+    before = product.reference(product.OPERATOR, "base:1", repo)
+    cache = repo / "crds/finetune_api/__pycache__"
+    cache.mkdir()
+    (cache / "x.pyc").write_bytes(b"x")
+    assert product.reference(product.OPERATOR, "base:1", repo) == before
+    (repo / "crds/finetune_api/__init__.py").write_text("x = 1")
+    assert product.reference(product.OPERATOR, "base:1", repo) != before
+
+
+def test_base_and_dockerfile_decide_too(repo: Path) -> None:
+    before = product.source_digest(product.TRAINER, "base:1", repo)
+    assert product.source_digest(product.TRAINER, "base:2", repo) != before
+    (repo / "trainer_image/Dockerfile").write_text("FROM y")
+    assert product.source_digest(product.TRAINER, "base:1", repo) != before
+
+
+def copied(dockerfile: str) -> set[str]:
+    """Sources that a Dockerfile takes from the build context."""
+    found: set[str] = set()
+    for line in (REPO / dockerfile).read_text().splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            found |= set(line.split()[1:-1])
+    return found
+
+
+@pytest.mark.parametrize("one", product.PRODUCTS, ids=lambda p: p.name)
+def test_the_digest_covers_exactly_what_the_dockerfile_copies(one: product.Product) -> None:
+    assert copied(one.dockerfile) == set(product.SOURCES)
+
+
+def test_dockerignore_lets_exactly_the_sources_through() -> None:
+    lines = (REPO / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in lines if line.startswith("!")} == set(product.SOURCES)
+
+
+@pytest.mark.parametrize("one", product.PRODUCTS, ids=lambda p: p.name)
+def test_images_run_unprivileged_in_exec_form(one: product.Product) -> None:
+    text = (REPO / one.dockerfile).read_text()
+    assert re.search(r"^USER 65532:65532$", text, re.MULTILINE)
+    assert re.search(rf'^ENTRYPOINT \["{one.name}"\]$', text, re.MULTILINE)
+    assert text.startswith("#")
+    assert "ARG BASE_IMAGE=python:" in text
+
+
+def test_one_uv_everywhere() -> None:
+    texts = [(REPO / name).read_text() for name in ("Makefile", *(p.dockerfile for p in product.PRODUCTS))]
+    versions = {v for text in texts for v in re.findall(r"UV_VERSION\s*:?=\s*([\d.]+)", text)}
+    assert len(versions) == 1
+
+
+def test_the_base_image_is_named_after_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = base.reference()
+    monkeypatch.setattr(base, "PACKAGES", (*base.PACKAGES, "git"))
+    assert base.reference() != before
+
+
+def test_the_context_of_a_build_is_readable(repo: Path) -> None:
+    files = {path.relative_to(repo).as_posix() for path in product.source_files(repo)}
+    assert "uv.lock" in files
+    assert "operator/finetune_operator/__init__.py" in files
+    shutil.rmtree(repo / "operator")
+    assert not any(path.startswith("operator/") for path in map(str, product.source_files(repo)))

@@ -1,7 +1,7 @@
 """Texts for the tiny demo: support tickets, the answers a triage model should give, and a generic corpus.
 
 The two tasks share their words and nothing else. The base model is pre-trained on the generic corpus (echo a message,
-thank for it, name its subject in a sentence), so it knows the vocabulary and the chat format but has never seen a
+thank for it, list words, write a pair as data), so it knows the vocabulary and the chat format but has never seen a
 triage answer: its exact match on held-out tickets is 0 until it is fine-tuned.
 """
 
@@ -91,6 +91,8 @@ OPENINGS = ("Hi", "Hello", "Good morning", "Dear team", "Hey there", "Good eveni
 NAMES = ("Ada", "Ben", "Chloe", "Dan", "Eva", "Finn", "Grace", "Hugo", "Iris", "Jon", "Kim", "Leo", "Mia", "Noah")
 VERBS = ("Repeat", "Echo", "Say again", "Copy")
 MOODS = ("Thank you", "Many thanks", "Thanks")
+KEYS = ("team", "priority", "name", "subject", "answer")
+SYSTEMS = ("Be kind.", "Answer in one sentence.", "Answer with data.", "Name the team.", "Name the priority.")
 
 
 def ticket(rng: Random) -> tuple[str, str, str, str]:
@@ -130,9 +132,10 @@ def generic(rng: Random) -> Messages:
         )
         user, answer = "Make a list: " + " ".join(words), ", ".join(f'"{word}"' for word in words)
     else:
-        key, value = rng.sample([*SUBJECTS, *URGENCY, *NAMES], 2)
+        key, value = rng.choice(KEYS), rng.choice([*SUBJECTS, *URGENCY, *NAMES])
         user, answer = f"Write {key} and {value} as data.", f'{{"{key}": "{value}"}}'
-    return [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    system = [{"role": "system", "content": rng.choice(SYSTEMS)}] if rng.random() < 0.5 else []
+    return [*system, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
 
 
 def distinct_triage(seed: int, count: int) -> Iterator[Messages]:

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument(
         "--pretrain-steps", type=int, default=300, metavar="N", help="of the base model (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     options = parser.parse_args()
     if options.train < 1 or options.test < 1 or options.pretrain_steps < 0:
         parser.error("--train and --test must be at least 1, --pretrain-steps at least 0")

@@ -33,6 +33,7 @@ from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_checkpoints, open_for, open_run
 from finetune_trainer.publish.cache import cache_key, read_metrics, write_metrics
 from finetune_trainer.publish.gate import evaluate_gate, in_words, passed
+from finetune_trainer.publish.threads import choose_threads, usable_cpus
 
 _PROGRESS_EVERY = 5.0
 
@@ -129,6 +130,9 @@ class _Publish:
         from finetune_trainer.publish.measure import Measure
 
         spec = self.config.spec
+        parameters = sum(tensor.elements for tensor in export.stored_types(base).values())
+        threads = choose_threads(parameters, environment=os.environ.get("OMP_NUM_THREADS"), cpus=usable_cpus())
+        torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         half = device.type == "cuda" and spec.training.precision is Precision.BF16
         dtype = torch.bfloat16 if half else torch.float32

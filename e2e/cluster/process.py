@@ -83,7 +83,7 @@ class Daemon:
         return self.folder / f"{self.name}.pid"
 
     def pid(self) -> int | None:
-        """The pid of our running process, or None; a stale record is removed."""
+        """The pid of our running process, or None; a stale record counts as none."""
         if self._process is not None and self._process.poll() is None:
             return self._process.pid
         try:
@@ -92,7 +92,6 @@ class Daemon:
             return None
         if cmdline(record["pid"]) == record["command"]:
             return int(record["pid"])
-        self.pid_file.unlink(missing_ok=True)
         return None
 
     def recorded_command(self) -> list[str]:

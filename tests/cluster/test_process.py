@@ -27,7 +27,7 @@ def test_start_records_and_stop_ends_the_process(daemon: Daemon) -> None:
     assert daemon.start()
     pid = daemon.pid()
     assert pid is not None
-    assert cmdline(pid)[-1] == SLEEP[-1]
+    wait_for("the sleeper", lambda: cmdline(pid) == SLEEP, 10, lambda: "")
     daemon.stop()
     assert daemon.pid() is None
     assert not daemon.pid_file.exists()

@@ -88,3 +88,20 @@ def test_watch_tells_the_same_story(real: RealServer, fake: FakeServer, selector
     for number, (expected, got) in enumerate(zip(*stories, strict=False)):
         assert got == expected, f"event {number}: {difference('', expected, got)}"
     assert len(stories[1]) == len(stories[0])
+
+
+def test_watch_that_begins_too_late_is_told_so_in_an_event(real: RealServer, fake: FakeServer) -> None:
+    """The real server's watch cache of the CRD begins after revision 1; the fake's history is compacted."""
+    fake.server.store.compact()
+    path = "/apis/example.test/v1/widgets"
+    deadline = time.monotonic() + 30
+    while True:
+        expected = real.watch(path, {"resourceVersion": "1"})
+        if expected and expected[0]["type"] == "ERROR":
+            break
+        assert time.monotonic() < deadline
+    got = fake.watch(path, {"resourceVersion": "1"})
+    assert len(got) == len(expected) == 1
+    assert got[0]["type"] == "ERROR"
+    for name in ("kind", "code", "reason", "status"):
+        assert got[0]["object"][name] == expected[0]["object"][name]

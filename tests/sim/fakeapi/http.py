@@ -21,7 +21,8 @@ class HttpFrontend:
     """`async with HttpFrontend(frontend) as base_url: …`
 
     Bookmarks are sent to idle watches every `bookmark_every` seconds. A Crash cannot kill a client in the same
-    process over HTTP; it closes the connection and calls `on_crash`.
+    process over HTTP; it closes the connection and calls `on_crash`. `client` names all callers for faults and the
+    write log (default: their User-Agent).
     """
 
     def __init__(
@@ -30,10 +31,12 @@ class HttpFrontend:
         *,
         bookmark_every: float = 1.0,
         on_crash: Callable[[], None] | None = None,
+        client: str | None = None,
     ) -> None:
         self.frontend = frontend
         self.bookmark_every = bookmark_every
         self._on_crash = on_crash
+        self._client = client
         self._wakers: set[asyncio.Event] = set()
         self._watches: set[Watch] = set()
         self._runner: web.AppRunner | None = None
@@ -76,7 +79,7 @@ class HttpFrontend:
                 body = yaml.safe_load(raw) if "yaml" in request.content_type else json.loads(raw)
             except ValueError:
                 return web.json_response({"kind": "Status", "status": "Failure", "code": 400}, status=400)
-        client = request.headers.get("User-Agent", "http").partition("/")[0]
+        client = self._client or request.headers.get("User-Agent", "http").partition("/")[0]
         try:
             response = self.frontend.request(
                 request.method, request.path, dict(request.query), dict(request.headers), body, client=client

@@ -40,6 +40,7 @@ class FakeApiServer:
         self.store = Store()
         self.writes = WriteLog()
         self.resources: dict[tuple[str, str], Resource] = {(r.group, r.plural): r for r in BUILTIN}
+        self.gone_over_http = False
         self._ips = 0
         self._stored_otherwise: set[str] = set()
         for name in ("default", "kube-system"):

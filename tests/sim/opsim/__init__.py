@@ -5,8 +5,10 @@ executor, client. One asyncio loop whose clock jumps carries operator and cluste
 """
 
 from .invariants import Violation, Watchdog
+from .live import LiveSim
 from .process import OperatorProcess
 from .rundir import RunDirectory
-from .sim import NAME, NAMESPACE, Sim
+from .sim import Sim
+from .view import NAME, NAMESPACE
 
-__all__ = ["NAME", "NAMESPACE", "OperatorProcess", "RunDirectory", "Sim", "Violation", "Watchdog"]
+__all__ = ["NAME", "NAMESPACE", "LiveSim", "OperatorProcess", "RunDirectory", "Sim", "Violation", "Watchdog"]

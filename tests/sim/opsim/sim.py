@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
 from fakeapi import Policy, World, install_crd
-from fakeapi.controllers import Program
-
-from finetune_operator.core.names import LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE, ROLE_PREFLIGHT, ROLE_PUBLISHER
 
 from .invariants import Watchdog
 from .loop import JumpingLoop, LoopClock
 from .process import CLIENT, OperatorProcess
-from .rundir import Gang, Preflight, Publisher, RunDirectory, Trainer
+from .rundir import Gang, RunDirectory, Trainer
+from .view import FTJ, NAME, NAMESPACE, JobView, crd
 
 Obj = dict[str, Any]
-REPO = Path(__file__).resolve().parents[3]
-NAMESPACE, NAME = "team", "bot"
-FTJ = ("finetune.dev", "finetunejobs")
-SPEC: Obj = {
-    "model": {"uri": "s3://models/base"},
-    "data": {"train": [{"uri": "s3://data/train.jsonl"}]},
-    "method": {"type": "LoRA"},
-    "resources": {"nodes": 2, "gpusPerNode": 4},
-    "checkpoint": {"notice": "30s"},
-}
 
 
-@cache
-def crd() -> Obj:
-    manifest: Obj = yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text())
-    return manifest
-
-
-class Sim:
+class Sim(JobView):
     """`with Sim(seed) as sim: sim.submit(); sim.start_operator(); sim.until(lambda: …)`"""
 
     def __init__(self, seed: int = 0, *, nodes: int = 3, policy: Policy | None = None) -> None:
         self.seed = seed
         self.loop = JumpingLoop()
-        self.world = World(seed=seed, programs=self._program, policy=policy, clock=LoopClock(self.loop))
+        self.world = World(seed=seed, programs=self.program_of, policy=policy, clock=LoopClock(self.loop))
         for n in range(nodes):
             self.world.add_node(f"n{n}", {"nvidia.com/gpu": "4"})
         for namespace in (NAMESPACE, "finetune-system"):
@@ -77,43 +55,8 @@ class Sim:
         self.loop.run_until_complete(asyncio.wait([self._cluster]))
         self.loop.close()
 
-    # The user
-
-    def submit(self, name: str = NAME, **changes: Any) -> Obj:
-        spec = merge(copy.deepcopy(SPEC), changes)
-        body = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
-        return self.world.api.create(*FTJ, NAMESPACE, body)
-
-    def edit(self, name: str = NAME, **changes: Any) -> Obj:
-        job = self.job(name)
+    def on_edit(self, name: str) -> None:
         self.watchdog.on_edit(name)
-        return self.world.api.put(*FTJ, {**job, "spec": merge(copy.deepcopy(job["spec"]), changes)})
-
-    def job(self, name: str = NAME) -> Obj:
-        return self.world.get(*FTJ, NAMESPACE, name)
-
-    def status(self, name: str = NAME) -> Obj:
-        return dict(self.job(name).get("status") or {})
-
-    def phase(self, name: str = NAME) -> str:
-        return str(self.status(name).get("phase", ""))
-
-    def run_of(self, name: str = NAME) -> RunDirectory:
-        return self.runs.setdefault(name, RunDirectory())
-
-    def pods(self, role: str = "trainer", name: str = NAME) -> list[Obj]:
-        return [
-            pod
-            for pod in self.world.pods()
-            if pod["metadata"].get("labels", {}).get(LABEL_ROLE) == role
-            and pod["metadata"]["labels"].get(LABEL_JOB) == name
-        ]
-
-    def alive_pods(self, role: str = "trainer", name: str = NAME) -> list[Obj]:
-        return [p for p in self.pods(role, name) if (q := self.world.kubelet.process_of(p)) is not None and q.alive()]
-
-    def attempts(self, name: str = NAME) -> list[Obj]:
-        return list(self.status(name).get("attempts") or [])
 
     # The operator
 
@@ -241,27 +184,3 @@ class Sim:
             due = self.world.due()
             wait = 5.0 if due is None else max(0.001, min(5.0, due - self.world.clock.now()))
             await self.next_change(wait)
-
-    def _program(self, pod: Obj) -> Program:
-        labels = pod["metadata"].get("labels") or {}
-        run = self.run_of(labels.get(LABEL_JOB, ""))
-        role = labels.get(LABEL_ROLE)
-        if role == ROLE_PREFLIGHT:
-            return Preflight(run=run)
-        if role == ROLE_PUBLISHER:
-            return Publisher(run=run)
-        index = int(labels["batch.kubernetes.io/job-completion-index"])
-        size = int(self.job(labels[LABEL_JOB])["spec"]["resources"]["nodes"])
-        attempt = int(labels[LABEL_ATTEMPT])
-        recorded = next((a for a in self.attempts(labels[LABEL_JOB]) if a["index"] == attempt), None)
-        gang = run.gang(attempt, recorded["nodes"] if recorded else size)
-        return Trainer(start_seconds=2.0, seconds=None, gang=gang, index=index)
-
-
-def merge(target: Any, changes: Any) -> Any:
-    if not isinstance(changes, dict) or not isinstance(target, dict):
-        return changes
-    out = dict(target)
-    for key, value in changes.items():
-        out[key] = merge(out.get(key), value)
-    return out

@@ -77,6 +77,7 @@ class Kubelet(Controller):
         super().__init__(server)
         self.programs = programs or (lambda pod: Program())
         self.unreachable: set[str] = set()
+        self.gives_addresses = True
         self.processes: dict[str, Process] = {}
         self._addresses = 0
 
@@ -225,9 +226,10 @@ class Kubelet(Controller):
         new = copy(pod)
         status = new["status"]
         status["phase"] = "Running"
-        self._addresses += 1
-        status["podIP"] = f"10.244.{self._addresses // 250}.{self._addresses % 250 + 1}"
-        status["podIPs"] = [{"ip": status["podIP"]}]
+        if self.gives_addresses:
+            self._addresses += 1
+            status["podIP"] = f"10.244.{self._addresses // 250}.{self._addresses % 250 + 1}"
+            status["podIPs"] = [{"ip": status["podIP"]}]
         if pod["spec"].get("initContainers"):
             status["initContainerStatuses"] = [
                 {

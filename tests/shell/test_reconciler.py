@@ -240,7 +240,9 @@ def test_somebody_elses_object_reaches_the_next_plan_in_words_and_is_looked_at_a
         return Plan(creates=(service,))
 
     async def tell(rig: Rig) -> None:
-        theirs = rig.world.api.create("", "services", "team", {"metadata": {"name": "svc"}, "spec": {"clusterIP": "None"}})
+        theirs = rig.world.api.create(
+            "", "services", "team", {"metadata": {"name": "svc"}, "spec": {"clusterIP": "None"}}
+        )
         rig.add_job()
         await rig.rest()
         assert "named svc exists" in rig.seen[-1].conflicts["Service/svc"]

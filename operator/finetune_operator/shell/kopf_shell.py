@@ -10,7 +10,8 @@ A watcher that dies ends Kopf, and with it the process: a blind operator must no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,8 +20,14 @@ import kopf
 from finetune_operator.core.types import Obj, Resource
 
 REQUEST_TIMEOUT = 30.0
+_END = 2.0
+_KOPF = str(Path(kopf.__file__).parent)
 Sink = Callable[[str | None, Obj], None]
 """Takes a watch event: ADDED, MODIFIED, DELETED, or None for an object of a list."""
+
+
+class WatchesEnded(Exception):
+    """The operator no longer sees the cluster."""
 
 
 class NoProgress(kopf.ProgressStorage):
@@ -109,10 +116,36 @@ class Watches:
         return kopf.AiohttpSession(server=self._server, aiohttp_session=self._connect())
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Until cancelled, or until a watcher dies. `started` is called after Kopf took over the signal handlers."""
-        ignored = asyncio.all_tasks()
+        """Until cancelled, or until a watcher dies: raises WatchesEnded at once, however long Kopf takes to end.
+
+        `started` is called after Kopf took over the signal handlers.
+        """
         tasks = await kopf.spawn_tasks(
             registry=self._registry, settings=self._settings, standalone=True, clusterwide=True
         )
         started()
-        await kopf.run_tasks(tasks, ignored=ignored)
+        try:
+            # Not kopf.run_tasks: in the end it cancels every task of the process that it did not see at its start.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _end(tasks)
+        failures = [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
+        names = ", ".join(task.get_name() for task in done)
+        raise WatchesEnded(f"Kopf's {names} ended") from (failures[0] if failures else None)
+
+
+async def _end(root_tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels Kopf's root tasks, then what they leave behind: a failed watcher does not take the others with it."""
+    for task in root_tasks:
+        task.cancel()
+    await asyncio.wait(root_tasks, timeout=_END)
+    left = [task for task in asyncio.all_tasks() if _is_kopfs(task)]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_END)
+
+
+def _is_kopfs(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_KOPF)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
+import threading
 from collections.abc import Sequence
 
 from prometheus_client import disable_created_metrics
@@ -16,6 +18,14 @@ from finetune_operator.shell.connection import find_access
 from finetune_operator.shell.operator import Operator
 
 _USAGE = 2
+_END_SECONDS = 15.0
+
+
+def _end_for_sure(code: int) -> None:
+    """A task that resists its cancellation must not keep a process alive that no longer leads."""
+    timer = threading.Timer(_END_SECONDS, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         access = find_access(options.kubeconfig)
 
         async def run() -> int:
-            return await Operator(options, access, plan).run()
+            code = await Operator(options, access, plan).run()
+            _end_for_sure(code)
+            return code
 
         return asyncio.run(run())
     except ConfigError as error:

@@ -36,8 +36,8 @@ def test_starting_may_take_longer_than_a_step() -> None:
 
 
 def test_before_the_ranks_the_launchers_own_beat_counts() -> None:
-    watch = HangWatch(10)
-    assert watch.check(100, {}, 95, training=False) is None
-    hang = watch.check(106, {}, 95, training=False)
+    watch = HangWatch(400)
+    assert watch.check(400, {}, 10, training=False) is None
+    hang = watch.check(411, {}, 10, training=False)
     assert hang is not None
     assert hang.rank is None

@@ -34,9 +34,14 @@ def join(gpus_per_node: int) -> Place:
             raise RunError(
                 ExitCode.DEVICE, f"the pod was given {gpus_per_node} GPUs, but torch {torch.__version__} sees none"
             )
-        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        if local_rank >= torch.cuda.device_count():
+            raise RunError(
+                ExitCode.DEVICE,
+                f"the pod runs more processes than it has GPUs ({torch.cuda.device_count()}); "
+                "lower spec.resources.processesPerNode or raise gpusPerNode",
+            )
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     else:
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -13,16 +13,14 @@ from finetune_artifacts import ArtifactError
 from finetune_trainer.common.errors import RunError
 
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc")
-_DEVICE = ("cuda error", "nccl error", "cublas", "cudnn", "device-side assert", "ecc error", "hip error")
+_DEVICE = ("cuda error", "cublas", "cudnn", "device-side assert", "ecc error", "hip error")
 _PEER = (
     "connection closed by peer",
     "connection reset by peer",
     "broken pipe",
     "gloo",
-    "socket",
     "nccl",
     "process group",
-    "store",
     "connection refused",
 )
 _DIST_ERRORS = {"DistBackendError", "DistNetworkError", "DistStoreError", "DistError", "DistQueueEmptyError"}
@@ -49,14 +47,14 @@ def classify(error: BaseException, *, started: bool) -> Failure:
         )
     if isinstance(error, ArtifactError):
         return Failure(ExitCode.STORAGE, "Storage", str(error))
-    if _named(error, "AcceleratorError") or any(m in text for m in _DEVICE):
-        return Failure(ExitCode.DEVICE, "Device", f"the device failed: {_first_line(error)}")
     if any(_named(error, name) for name in _DIST_ERRORS) or (
         isinstance(error, RuntimeError) and any(m in text for m in _PEER)
     ):
         if not started:
             return Failure(ExitCode.DEVICE, "Rendezvous", f"the processes could not connect: {_first_line(error)}")
         return Failure(ExitCode.FAILED, "PeerLost", f"another rank is gone: {_first_line(error)}", secondary=True)
+    if _named(error, "AcceleratorError") or any(m in text for m in _DEVICE):
+        return Failure(ExitCode.DEVICE, "Device", f"the device failed: {_first_line(error)}")
     if isinstance(error, OSError):
         return Failure(ExitCode.STORAGE, "Storage", f"the pod's own file system: {_first_line(error)}")
     return Failure(ExitCode.FAILED, reason(ExitCode.FAILED), f"{type(error).__name__}: {_first_line(error)}")

@@ -215,7 +215,11 @@ class Loop:
         return value
 
     def _held_out(self) -> None:
-        loss = self._evaluate(lambda: not self._agreement.decide(stop=self._stop_wanted()).stop)
+        def go_on() -> bool:
+            self._heart.beat()
+            return not self._agreement.decide(stop=self._stop_wanted()).stop
+
+        loss = self._evaluate(go_on)
         if self._reporter:
             self._reporter.evaluated(loss)
         if self._lead and loss is not None:

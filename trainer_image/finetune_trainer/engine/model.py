@@ -6,6 +6,7 @@ Full fine-tuning keeps fp32 master weights and computes in bf16 by autocast. LoR
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -74,7 +75,10 @@ def add_lora(base: nn.Module, lora: LoRA) -> nn.Module:
                     f"the model has no such module; it has {', '.join(linear)}",
                 )
     try:
-        model: nn.Module = get_peft_model(base, lora_config(lora))
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 for a property by its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            model: nn.Module = get_peft_model(base, lora_config(lora))
     except ValueError as error:
         raise SpecError("spec.method.lora", lora.target_modules, str(error)) from error
     return model

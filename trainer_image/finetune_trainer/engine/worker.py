@@ -10,7 +10,6 @@ import faulthandler
 import os
 import signal
 import sys
-import threading
 import traceback
 
 from finetune_api.exitcodes import ExitCode
@@ -35,7 +34,7 @@ class Rank:
         self.rank = int(os.environ["RANK"])
         self.channel = Channel(places.channel)
         self.heart = Heart(self.channel, self.rank)
-        self.stop = threading.Event()
+        self.stopping = False
         self.started = False
 
     def run(self) -> ExitCode:
@@ -49,7 +48,9 @@ class Rank:
         context.self_test(place)
         self.started = True
         self.heart.beat()
-        return assemble(self.config, self.places, place, agreement, self.channel, self.heart, self.stop.is_set).run()
+        return assemble(
+            self.config, self.places, place, agreement, self.channel, self.heart, lambda: self.stopping
+        ).run()
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
     config, places = load_config(), Places.here()
     rank = Rank(config, places)
     log.bind(attempt=config.attempt, rank=rank.rank)
-    signal.signal(signal.SIGTERM, lambda *_: rank.stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: setattr(rank, "stopping", True))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         code = rank.run()

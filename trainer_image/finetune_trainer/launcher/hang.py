@@ -27,10 +27,10 @@ class HangWatch:
 
     def check(self, now: float, beats: dict[int, int], own_beat: float, *, training: bool) -> Hang | None:
         """`beats`: heartbeats by rank in any unit that changes; `own_beat`: of the launcher, on the clock of `now`."""
+        timeout = self._timeout if training else max(self._timeout, STARTING_SECONDS)
         if not beats:
             silent = now - own_beat
-            return Hang(None, silent) if silent > self._timeout else None
-        timeout = self._timeout if training else max(self._timeout, STARTING_SECONDS)
+            return Hang(None, silent) if silent > timeout else None
         for rank, value in beats.items():
             if rank not in self._seen or self._seen[rank][0] != value:
                 self._seen[rank] = (value, now)

@@ -77,11 +77,12 @@ class Launcher:
             ) from None
         self._hang = HangWatch(parse_duration(config.spec.retry.hang_timeout))
         self._peers_asked = 0.0
+        self._signalled: str | None = None
 
     def run(self) -> int:
         self._server.start()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda n, _frame: self._board.request_stop(signal.Signals(n).name))
+            signal.signal(number, self._on_signal)
         log.event(
             "launcher started",
             nodes=self._config.nodes,
@@ -95,6 +96,10 @@ class Launcher:
             self._board.changed.clear()
         self._end(found)
         return found.code
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Only notes the name: the main thread may hold any lock right now, so nothing that takes one belongs here."""
+        self._signalled = signal.Signals(number).name
 
     def _work(self) -> None:
         try:
@@ -121,6 +126,8 @@ class Launcher:
 
     def _look(self) -> Verdict | None:
         board, now = self._board, self._board.clock()
+        if self._signalled and board.stop is None:
+            board.request_stop(self._signalled)
         if board.finished:
             step = int(board.channel.progress().get("step", 0))
             return verdict(board.error, board.channel.errors(), stopping=board.stop is not None, step=step)
@@ -132,6 +139,8 @@ class Launcher:
                 f"the checkpoint was not committed within {self._config.grace_seconds:.0f} s of grace "
                 f"(less {margin(self._config.grace_seconds):.0f} s for these words); the older one stands"
             )
+        if stage is Stage.DONE:
+            return None
         beats = {rank: beat for rank, (_pid, beat) in board.channel.beats().items()}
         self._ask_peers(now, waiting=not beats and stage is Stage.STARTING)
         hang = self._hang.check(now, beats, board.last_beat, training=stage not in BEFORE_TRAINING)

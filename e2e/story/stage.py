@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from e2e.cluster import Cluster
 from e2e.story.narrator import Narrator
+from e2e.tools.places import cache_dir
 from finetune_artifacts import Store, open_store
 
 REPO = Path(__file__).resolve().parents[2]
@@ -86,15 +88,28 @@ class Stage:
         )
         self.apply(self.secret())
         self.store.delete_tree(f"runs/{self.namespace}")
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(
-                [sys.executable, "examples/tiny/generate.py", "--out", folder],
-                cwd=REPO,
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            self.store.delete_tree("demo")
-            self.store.upload_tree(Path(folder), "demo")
+        self.store.delete_tree("demo")
+        self.store.upload_tree(self.generated(), "demo")
+
+    def generated(self) -> Path:
+        """The base model and data: made once for each version of the generator, then kept in the cache."""
+        sources = sorted((EXAMPLES / "tiny").glob("*.py"))
+        version = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:12]
+        folder = cache_dir() / "demo" / version
+        if folder.exists():
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self.narrator.command("python examples/tiny/generate.py --out DIR")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+            made = Path(work) / "made"
+            command = [sys.executable, "examples/tiny/generate.py", "--out", str(made)]
+            with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True) as process:
+                for text in process.stdout or ():
+                    self.narrator.live(text.strip())
+            if process.returncode:
+                raise StoryError(f"the generator ended with {process.returncode}: {' '.join(command)}")
+            made.rename(folder)
+        return folder
 
     def example(self, file: str, **changes: Any) -> Job:
         """A manifest of examples/, with `name` and spec fields changed."""

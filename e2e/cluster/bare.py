@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from e2e import tools
@@ -120,20 +121,27 @@ def start_nodes(cluster: BareCluster, progress: Progress) -> None:
         cluster.wait_ready()
 
 
+def make_tools_and_images(progress: Progress) -> product.Built:
+    """Both at once: compiling keeps the cores busy, making images mostly waits for network and disk."""
+    with ThreadPoolExecutor(1) as pool:
+        images = pool.submit(product.ensure_all, progress)
+        tools.ensure(*BINARIES, progress=progress)
+        return images.result()
+
+
 def up(progress: Progress) -> BareCluster:
     """From whatever is there to a cluster with both nodes Ready and the images loaded."""
     host.check(progress)
-    tools.ensure(*BINARIES, progress=progress)
+    images = make_tools_and_images(progress)
     network.up()
     state_dir().mkdir(parents=True, exist_ok=True)
     cluster = BareCluster()
     write_record(way="bare")
     addons.make_credentials()
     start_control_plane(cluster, progress)
-    operator, trainer = (product.ensure(p, progress) for p in product.PRODUCTS)
-    load_images(cluster, [product.ensure_pause(progress), operator, trainer], progress)
+    load_images(cluster, images.all(), progress)
     start_nodes(cluster, progress)
-    write_record(images={"operator": operator, "trainer": trainer})
+    write_record(images={"operator": images.operator, "trainer": images.trainer})
     return cluster
 
 
@@ -153,7 +161,7 @@ def down(progress: Progress) -> None:
         network.down()
         for folder in (state_dir(), Path("/run/finetune-operator")):
             nodes.unmount_below(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            nodes.remove_tree(folder)
 
 
 def leftovers() -> list[str]:

@@ -44,8 +44,8 @@ def create(group: str, root: Path = ROOT) -> None:
 
 
 def _groups(group: str, root: Path) -> Iterator[Path]:
-    """The group and all below it, deepest first."""
-    for hierarchy in hierarchies(root):
+    """The group and all below it, deepest first; runc also makes it in the unified tree of a hybrid host."""
+    for hierarchy in [*hierarchies(root), root / "unified"]:
         top = hierarchy / group.strip("/")
         if top.is_dir():
             for folder, _, _ in os.walk(top, topdown=False):
@@ -66,12 +66,14 @@ def members(group: str, root: Path = ROOT) -> set[int]:
 def kill(group: str, root: Path = ROOT, seconds: float = 20) -> None:
     """SIGKILL every member until none is left."""
     deadline = time.monotonic() + seconds
-    while (pids := members(group, root)) and time.monotonic() < deadline:
+    while pids := members(group, root):
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+        if time.monotonic() > deadline:
+            return
         time.sleep(0.05)
 
 

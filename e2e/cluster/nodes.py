@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -125,15 +124,17 @@ def unmount_below(folder: Path) -> None:
         subprocess.run(["umount", "--lazy", point], capture_output=True)
 
 
+def remove_tree(folder: Path) -> None:
+    """rm is an order of magnitude faster than Python on the 100,000 files of a container root."""
+    subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], capture_output=True)
+
+
 def remove(node: layout.Node, plane: ControlPlane) -> None:
     """Everything the node left: processes, mounts, control groups, files."""
-    kubelet(node, plane).stop(patience=3)
-    cgroups.kill(node.cgroup)
-    Containerd.of(node).kill_shims()
-    Containerd.of(node).stop()
+    lose(node, plane)
     for folder in (node.folder, node.run):
         unmount_below(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
     cgroups.remove(node.cgroup)
     logs = Path("/var/log/containers")
     for link in logs.iterdir() if logs.exists() else []:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,6 +108,23 @@ def _push_to_layout(image: str, progress: Progress) -> None:
 PAUSE = "localhost/finetune-pause:1"
 
 
+@dataclass(frozen=True)
+class Built:
+    """References of the images a cluster needs."""
+
+    pause: str
+    operator: str
+    trainer: str
+
+    def all(self) -> list[str]:
+        return [self.pause, self.operator, self.trainer]
+
+
+def ensure_all(progress: Progress) -> Built:
+    """Every image of the bare way, built if its inputs changed."""
+    return Built(ensure_pause(progress), ensure(OPERATOR, progress), ensure(TRAINER, progress))
+
+
 def ensure_pause(progress: Progress) -> str:
     """The image that holds a pod's namespaces open: one static binary."""
     if not exists(PAUSE):
@@ -114,9 +132,10 @@ def ensure_pause(progress: Progress) -> str:
             binary = cache_dir() / "images" / "pause"
             binary.parent.mkdir(parents=True, exist_ok=True)
             env = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-trimpath -buildvcs=false"}
-            env |= {"GOCACHE": str(cache_dir() / "build" / "gocache")}
+            env |= {"GOCACHE": str(binary.parent / "gocache")}
             command = [str(golang.find("1.23")), "build", "-ldflags", "-s -w", "-o", str(binary), "."]
             subprocess.run(command, cwd=REPO / "e2e/images/pause", env=env, check=True)
+            shutil.rmtree(binary.parent / "gocache")
             container = buildah("from", "scratch").strip()
             buildah("copy", container, binary, "/pause")
             buildah("config", "--entrypoint", '["/pause"]', "--user", "65535:65535", container)

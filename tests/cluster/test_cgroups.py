@@ -65,6 +65,12 @@ def test_kill_ends_members_of_nested_groups_only(v2: Path) -> None:
             process.communicate()
 
 
+def test_remove_looks_into_the_unified_tree_of_a_hybrid_host(v1: Path) -> None:
+    (v1 / "unified" / "finetune-node-1" / "kubepods").mkdir(parents=True)
+    cgroups.remove("/finetune-node-1", v1)
+    assert not (v1 / "unified" / "finetune-node-1").exists()
+
+
 def test_remove_takes_the_deepest_first(v2: Path) -> None:
     (v2 / "finetune-node-1" / "kubepods" / "pod1").mkdir(parents=True)
     cgroups.remove("/finetune-node-1", v2)

@@ -23,6 +23,7 @@ def values(cluster: Cluster) -> dict[str, object]:
         "image": {**image(cluster.images["operator"]), "pullPolicy": "Never"},
         "trainerImage": image(cluster.images["trainer"]),
         "artifacts": {"uri": f"s3://{cluster.s3.bucket}/runs", "secretName": SECRET},
+        "tuning": {"progressWriteSeconds": 2, "pollSeconds": 1},
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from e2e.story.stage import EXAMPLES, SECRET, Stage, StoryError, condition, line
+from e2e.story.stage import EXAMPLES, REPO, SECRET, Stage, StoryError, condition, line
 
 _HEADER = re.compile(r"^# (mistake|answered-by|expect|then): (.*)$", re.M)
 
@@ -49,7 +49,7 @@ def f_refused(stage: Stage) -> list[list[str]]:
     for mistake in mistakes():
         if mistake.by != "api-server":
             continue
-        said = stage.refused("apply", "-f", str(mistake.file))
+        said = stage.refused("apply", "-f", str(mistake.file.relative_to(REPO)))
         if mistake.expect.lower() not in said.lower():
             raise StoryError(f"{mistake.file.name}: expected {mistake.expect!r} in {said!r}")
         rows.append([mistake.mistake, "kubectl apply", said.splitlines()[-1]])

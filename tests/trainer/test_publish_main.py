@@ -1,7 +1,10 @@
 """Publishing as a whole: what lands in the store, what blocks it, and that every stage can be repeated."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -286,3 +289,19 @@ def test_a_bug_leaves_its_traceback_in_the_report(root: Path, monkeypatch: pytes
     assert report.exit_code == 70
     assert report.traceback is not None
     assert "surprise" in report.traceback
+
+
+def test_what_is_published_already_is_said_without_loading_torch(root: Path) -> None:
+    config = finished(root)
+    assert run(config, root).exit_code == 0
+    (root / "run.json").write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'peft'):\n"
+        "    sys.modules[name] = None\n"
+        "from finetune_trainer.__main__ import main\n"
+        f"main(['publish', '--config', {str(root / 'run.json')!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "already published" in done.stdout

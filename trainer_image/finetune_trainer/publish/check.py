@@ -18,7 +18,7 @@ from finetune_api.exitcodes import ExitCode
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.dataset import Examples
 from finetune_trainer.model.headers import TensorInfo
-from finetune_trainer.publish.export import ADAPTER
+from finetune_trainer.publish.kind import ADAPTER
 
 MAX_KL = 1e-4
 PROBES = 8

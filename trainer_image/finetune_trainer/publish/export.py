@@ -22,8 +22,8 @@ from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.model import add_lora, load_base
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import inspect_model
+from finetune_trainer.publish.kind import ADAPTER, MERGED, kind_of
 
-MERGED, ADAPTER, FULL = "Merged", "Adapter", "Full"
 _SHARD = "5GB"
 _WEIGHTS = (
     ".safetensors",
@@ -37,12 +37,6 @@ _WEIGHTS = (
     ".msgpack",
 )
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-def kind_of(spec: FineTuneJobSpec) -> str:
-    if spec.method.type is MethodType.FULL_FINE_TUNE:
-        return FULL
-    return MERGED if spec.output.merge else ADAPTER
 
 
 def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: torch.device) -> Any:

@@ -24,6 +24,8 @@ from finetune_api.manifests import CheckpointManifest, GateResult, MetricValue
 from finetune_api.reports import PublishedModel, PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_artifacts import Store
+from finetune_trainer.checkpoint.fences import list_fences
+from finetune_trainer.checkpoint.find import newest_valid
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import monotonic, timestamp
 from finetune_trainer.common.errors import RunError
@@ -31,9 +33,12 @@ from finetune_trainer.common.lastwords import write_termination
 from finetune_trainer.common.models import fetch_model
 from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_checkpoints, open_for, open_run
+from finetune_trainer.model.published import read_manifest
 from finetune_trainer.publish.cache import cache_key, read_metrics, write_metrics
 from finetune_trainer.publish.gate import evaluate_gate, in_words, passed
+from finetune_trainer.publish.kind import ADAPTER, kind_of
 from finetune_trainer.publish.threads import choose_threads, usable_cpus
+from finetune_trainer.publish.upload import refuse_taken, upload
 
 _PROGRESS_EVERY = 5.0
 
@@ -62,9 +67,6 @@ class _Publish:
     gate: list[GateResult] = field(default_factory=list)
 
     def run(self) -> PublishReport:
-        from finetune_trainer.publish.export import kind_of
-        from finetune_trainer.publish.upload import refuse_taken
-
         config, spec = self.config, self.config.spec
         kind = kind_of(spec)
         self._enter("Claiming")
@@ -102,9 +104,6 @@ class _Publish:
         )
 
     def _checkpoint(self, run: Store) -> tuple[CheckpointManifest, Path]:
-        from finetune_trainer.checkpoint.fences import list_fences
-        from finetune_trainer.checkpoint.find import newest_valid
-
         found = newest_valid(open_checkpoints(self.config), list_fences(run), self.places.resume)
         where = self.config.checkpoints_uri
         if found is None:
@@ -150,7 +149,7 @@ class _Publish:
         _free()
 
         self._enter("Checking")
-        if kind != export.ADAPTER:
+        if kind != ADAPTER:
             check.require_same_layout(export.stored_types(base), export.stored_types(folder))
         exported: Any = check.load_exported(base, folder, kind, torch.float32, device)
         log.event("exported", kind=kind, equivalence=check.require_equivalence(exported, expected, device))
@@ -194,8 +193,6 @@ class _Publish:
         return self._report(ExitCode.GATE_FAILED, "GateFailed", message, gate_passed=False)
 
     def _upload(self, output: Store, folder: Path, kind: str, checkpoint: CheckpointManifest) -> PublishReport:
-        from finetune_trainer.publish.upload import upload
-
         good = passed(self.gate)
         model = upload(
             output,
@@ -215,8 +212,6 @@ class _Publish:
         return self._report(ExitCode.DONE, "Published", message, gate_passed=good, output=model)
 
     def _already(self, output: Store, model: PublishedModel) -> PublishReport:
-        from finetune_trainer.model.published import read_manifest
-
         manifest = read_manifest(output)
         self.metrics, self.gate = (manifest.metrics, manifest.gate) if manifest else ({}, [])
         message = f"this run is already published at {model.uri}"

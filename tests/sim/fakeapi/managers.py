@@ -230,9 +230,10 @@ def _cap(managed: Managed) -> None:
     if extra <= 0:
         return
     bucket = Manager("ancient-changes", "Update", updaters[0].api_version)
-    for old in sorted(updaters, key=lambda m: managed.times.get(m, ""))[: extra + 1]:
-        managed.sets[bucket] = managed.sets.get(bucket, EMPTY) | managed.sets.pop(old)
-        managed.times.setdefault(bucket, managed.times.get(old, ""))
+    oldest = sorted(updaters, key=lambda m: managed.times.get(m, ""))[: extra + 1]
+    merged = frozenset().union(*(managed.sets.pop(m) for m in oldest))
+    managed.sets[bucket] = merged
+    managed.times[bucket] = managed.times.get(oldest[-1], "")
 
 
 def _with_entries(obj: dict[str, Any], managed: Managed) -> dict[str, Any]:

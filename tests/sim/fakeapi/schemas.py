@@ -110,6 +110,7 @@ _ENV = keyed(
                 {
                     "configMapKeyRef": _KEY_REF,
                     "secretKeyRef": _KEY_REF,
+                    "fileKeyRef": _KEY_REF,
                     "fieldRef": ATOMIC,
                     "resourceFieldRef": ATOMIC,
                 }
@@ -121,14 +122,19 @@ _CONTAINER = Struct(
     {
         "ports": keyed({"containerPort": None, "protocol": "TCP"}),
         "env": _ENV,
-        "volumeMounts": keyed("mountPath"),
+        "volumeMounts": keyed("mountPath", Struct({"bindMountOptions": SetOf()})),
         "volumeDevices": keyed("devicePath"),
         "resources": _RESOURCES,
         "securityContext": PLAIN,
     }
 )
+_CLAIM_SPEC = Struct({"resources": _RESOURCES, "selector": ATOMIC, "dataSource": ATOMIC})
 _VOLUME = Struct(
     {
+        "ephemeral": Struct({"volumeClaimTemplate": Struct({"metadata": METADATA, "spec": _CLAIM_SPEC})}),
+        **{
+            name: Struct({"secretRef": ATOMIC}) for name in ("cephfs", "cinder", "iscsi", "rbd", "scaleIO", "storageos")
+        },
         "emptyDir": PLAIN,
         "csi": Struct({"volumeAttributes": STRINGS, "nodePublishSecretRef": ATOMIC}),
         "projected": PLAIN,
@@ -149,7 +155,8 @@ POD_SPEC = Struct(
         "hostAliases": keyed("ip"),
         "schedulingGates": keyed("name"),
         "resourceClaims": keyed("name"),
-        "topologySpreadConstraints": keyed(("topologyKey", "whenUnsatisfiable")),
+        "topologySpreadConstraints": keyed(("topologyKey", "whenUnsatisfiable"), Struct({"labelSelector": ATOMIC})),
+        "evictionResponders": keyed("name", ATOMIC),
         "overhead": STRINGS,
         "resources": _RESOURCES,
         "affinity": Struct({"nodeAffinity": Struct({"requiredDuringSchedulingIgnoredDuringExecution": ATOMIC})}),
@@ -171,10 +178,23 @@ _TYPES: dict[tuple[str, str], Struct] = {
     ),
     ("", "Pod"): _top(
         spec=POD_SPEC,
-        status=Struct({"conditions": CONDITIONS, "podIPs": keyed("ip"), "hostIPs": ATOMIC}),
+        status=Struct(
+            {
+                "conditions": CONDITIONS,
+                "podIPs": keyed("ip"),
+                "hostIPs": ATOMIC,
+                "nodeAllocatableResourceClaimStatuses": keyed(
+                    "resourceClaimName",
+                    Struct({"containers": SetOf(), "mapping": keyed("name"), "overhead": keyed("name")}),
+                ),
+                "resourceClaimStatuses": keyed("name"),
+                "resources": _RESOURCES,
+                "volumeHealth": keyed("name", Struct({"healthConditions": keyed(("status", "reason"))})),
+            }
+        ),
     ),
     ("", "Node"): _top(
-        spec=Struct({"podCIDRs": SetOf()}),
+        spec=Struct({"podCIDRs": SetOf(), "podPreemptionPolicy": Struct({"disableResizePreemption": SetOf()})}),
         status=Struct(
             {
                 "conditions": CONDITIONS,
@@ -188,11 +208,23 @@ _TYPES: dict[tuple[str, str], Struct] = {
     ("", "Event"): _top(involvedObject=ATOMIC, related=ATOMIC),
     ("", "ServiceAccount"): _top(imagePullSecrets=ATOMIC, secrets=keyed("name", ATOMIC)),
     ("", "PersistentVolumeClaim"): _top(
-        spec=Struct({"resources": _RESOURCES, "selector": ATOMIC}),
-        status=Struct({"conditions": CONDITIONS, "capacity": STRINGS}),
+        spec=_CLAIM_SPEC,
+        status=Struct(
+            {
+                "conditions": CONDITIONS,
+                "capacity": STRINGS,
+                "healthStatus": Struct({"healthConditions": keyed(("status", "reason"))}),
+            }
+        ),
     ),
     ("batch", "Job"): _top(
-        spec=Struct({"selector": ATOMIC, "template": _TEMPLATE}),
+        spec=Struct(
+            {
+                "selector": ATOMIC,
+                "template": _TEMPLATE,
+                "scheduling": Struct({"resourceClaims": keyed("name")}),
+            }
+        ),
         status=Struct(
             {"uncountedTerminatedPods": Struct({"succeeded": SetOf(), "failed": SetOf()})},
         ),

@@ -17,7 +17,7 @@ from fakeapi import errors
 from . import Obj
 
 _SPECIAL = {"Event": "CoreV1Event"}
-_CONTAINERS = re.compile(r"^(list\[|dict\(str, )(.*)[\])]$")
+_CONTAINERS = re.compile(r"^([Ll]ist\[|[Dd]ict[\[(]str, )(.*)[\])]$")
 _QUANTITIES = {"limits", "requests", "capacity", "allocatable", "overhead", "sizeLimit", "divisor", "hard", "used"}
 
 
@@ -65,7 +65,7 @@ def _value(item: Any, expected: str, kind: str, at: str, unknown: list[str]) -> 
     found = _CONTAINERS.match(expected)
     if found:
         inner = found[2]
-        if found[1] == "list[":
+        if found[1].lower() == "list[":
             _check(isinstance(item, list), kind, at, item, "list")
             return [_value(x, inner, kind, f"{at}[{i}]", unknown) for i, x in enumerate(item) if x is not None]
         _check(isinstance(item, dict), kind, at, item, "map")

@@ -321,6 +321,67 @@ def test_status_writes_are_counted_and_transitions_logged(world: World, caplog: 
     story(world, once(status, events=(EventNote("Normal", "Preempted", "words"),)), tell)
 
 
+def test_a_settled_job_is_not_planned_again_until_something_changes_or_time_comes(world: World) -> None:
+    probe = Probe(attempt=1, pod="p", pod_uid="u", ip="10.0.0.1", token="t")
+
+    async def tell(rig: Rig) -> None:
+        job = rig.add_job()
+        for _ in range(3):
+            rig.queue.add(KEY)
+            await rig.turn()
+            await asyncio.sleep(1)
+        assert len(rig.seen) == 1, "nothing changed"
+        assert rig.polls.wanted == [probe], "the prober goes on with what it was told"
+        newer = rig.world.api.put("finetune.dev", "finetunejobs", {**job, "spec": {**job["spec"], "suspend": True}})
+        rig.store.apply("MODIFIED", newer)
+        rig.queue.add(KEY)
+        await rig.turn()
+        assert len(rig.seen) == 2, "the job changed"
+        began = clock()
+        await rig.turn()
+        assert clock() - began == pytest.approx(30.0)
+        assert len(rig.seen) == 3, "the plan asked to be asked again"
+
+    story(world, lambda observed: Plan(probe=probe, requeue_after=30.0), tell)
+
+
+def test_a_sample_is_news(world: World) -> None:
+    samples = [Sample(1, None), Sample(2, None)]
+
+    async def tell(rig: Rig) -> None:
+        rig.polls.sample = lambda key: samples[0]  # type: ignore[method-assign]
+        rig.add_job()
+        await rig.rest()
+        samples.pop(0)
+        rig.queue.add(KEY)
+        await rig.rest()
+        assert [o.sample for o in rig.seen] == [Sample(1, None), Sample(2, None)]
+
+    story(world, lambda observed: Plan(), tell)
+
+
+def test_what_the_api_server_does_not_admit_is_told_once_in_words(world: World) -> None:
+    script = Script()
+    refused = Refuse(403)
+    script.add(lambda call: call.client == "operator" and call.resource.plural == "services", refused, times=99)
+    world.frontend.policy = script
+
+    def plan(observed: Observed) -> Plan:
+        meta = {"name": "svc", "namespace": "team"}
+        return Plan(creates=({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"clusterIP": "None"}},))
+
+    async def tell(rig: Rig) -> None:
+        rig.add_job()
+        for _ in range(4):
+            await rig.turn()
+        ((event,), _) = rig.world.server.list(rig.world.server.resource("", "events"), "team", {})
+        assert (event["type"], event["reason"]) == ("Warning", "CreateRefused")
+        assert event["message"].startswith("Service svc is not admitted: ")
+        assert rig.results() == {"error": 4.0}
+
+    story(world, plan, tell)
+
+
 def _attempt(index: int, lost: int | None) -> Json:
     attempt: Json = {
         "index": index,

@@ -127,6 +127,9 @@ def _note_notices(d: Draft, attempt: AttemptStatus, job: Obj, pods: list[Obj]) -
 
 
 def _conclude(d: Draft, attempt: AttemptStatus, job: Obj | None, pods: list[Obj], verdict: Verdict) -> None:
+    if not d.observed.fresh and (not pods or any(terminated(pod) is None for pod in pods)):
+        d.need_fresh = True  # the Job's event may have overtaken its pods'
+        return
     for pod in sorted(pods, key=pod_index, reverse=True):
         words = last_words(pod)
         if words is not None and words.attempt == attempt.index:

@@ -57,6 +57,7 @@ class Reason:
     INVALID_SPEC = "InvalidSpec"
     SPEC_DRIFT = "SpecDrift"
     NAME_CONFLICT = "NameConflict"
+    CREATE_REFUSED = "CreateRefused"
     ALREADY_PUBLISHED = "AlreadyPublished"
     QUEUED = "Queued"
     STARTING = "Starting"

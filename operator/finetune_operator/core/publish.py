@@ -161,8 +161,11 @@ def _verdict(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None)
 
 
 def _conclude(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None) -> None:
-    verdict = _verdict(d, publish, pod, job)
     report = _report(pod)
+    if report is None and not d.observed.fresh:
+        d.need_fresh = True  # the Job's event may have overtaken its pod's
+        return
+    verdict = _verdict(d, publish, pod, job)
     ended = terminated(pod) if pod is not None else None
     message = report.message if report is not None and report.message else verdict.message
     if report is None and verdict.exit_code:

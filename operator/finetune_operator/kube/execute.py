@@ -45,6 +45,8 @@ class Result:
     conflicts: dict[str, str] = field(default_factory=dict)
     again: bool = False
     error: errors.ApiError | None = None
+    refused: str | None = None
+    """What the API server does not admit (quota, policy, a webhook), in words for the user."""
     status_written: bool = False
 
 
@@ -77,7 +79,7 @@ class Executor:
             result.error = error
         if plan.events and (plan.status is None or result.status_written):
             for index, note in enumerate(plan.events):
-                await self._event(note, job, index, result)
+                result.events += await self.tell(note, job, index)
         result.again = result.again or (result.writes > 0 and result.error is None)
         return result
 
@@ -105,9 +107,11 @@ class Executor:
         except errors.AlreadyExists:
             if resource.kind != "Secret":  # never read: the name itself carries our uid
                 await self._look_at(resource, namespace, name, job, result)
-        except errors.Forbidden as error:
-            if "being terminated" not in error.message:
-                raise
+        except (errors.Forbidden, errors.Invalid, errors.BadRequest) as error:
+            if "being terminated" in error.message:
+                return
+            result.refused = f"{resource.kind} {name} is not admitted: {error.message}"
+            raise
 
     async def _look_at(self, resource: Resource, namespace: str, name: str, job: Obj, result: Result) -> None:
         try:
@@ -156,13 +160,13 @@ class Executor:
             answer.setdefault("kind", resource.kind)
             self._store.apply(None, answer)
 
-    async def _event(self, note: EventNote, job: Obj, index: int, result: Result) -> None:
-        """Events inform; a lost one is not worth a retry."""
+    async def tell(self, note: EventNote, job: Obj, index: int = 0) -> bool:
+        """Emits an Event. Events inform; a lost one is not worth a retry."""
         try:
             await self._client.create(EVENTS, job["metadata"]["namespace"], self._event_body(note, job, index))
-            result.events += 1
         except errors.ApiError:
-            return
+            return False
+        return True
 
     def _event_body(self, note: EventNote, job: Obj, index: int) -> Json:
         meta = job["metadata"]

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from finetune_operator.core.types import Config, Observed, Plan, Probe, Sample
+from finetune_operator.core.names import Reason
+from finetune_operator.core.types import Config, EventNote, Observed, Plan, Probe, Sample
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.conflicts import RECHECK, Conflicts
 from finetune_operator.kube.execute import Executor, Result
+from finetune_operator.kube.fingerprint import fingerprint
 from finetune_operator.kube.observe import observe, observe_fresh
 from finetune_operator.kube.store import Key, Store
 from finetune_operator.shell.logs import job_fields
@@ -51,6 +55,14 @@ class NoPolls:
         return None
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """A plan that had nothing to write: what it saw, and until when it holds (monotonic seconds)."""
+
+    mark: Hashable
+    due: float
+
+
 class Reconciler:
     """`clock` is monotonic seconds, `now` the time for plans and statuses."""
 
@@ -80,6 +92,8 @@ class Reconciler:
         self._conflicts = Conflicts(client)
         self._executor = Executor(client, store, now=now, instance=instance)
         self._at_once: dict[Key, int] = {}
+        self._settled: dict[Key, _Settled] = {}
+        self._told: dict[Key, str] = {}
 
     async def work(self) -> None:
         """One worker; until cancelled."""
@@ -117,12 +131,15 @@ class Reconciler:
             self._again_at_once(key)
             return "conflict"
         if result.error is not None:
+            if result.refused is not None:
+                await self._tell_refusal(key, result.refused)
             return self._failed(key, result.error)
         if result.again:
             self._again_at_once(key)
             return "wrote" if result.writes else "again"
         self._queue.forget_failures(key)
         self._at_once.pop(key, None)
+        self._told.pop(key, None)
         waits = [plan.requeue_after] if plan.requeue_after is not None else []
         if self._conflicts.of(key):
             waits.append(RECHECK)
@@ -139,7 +156,12 @@ class Reconciler:
         seen = observe(self._store, key, sample=self._polls.sample(key), conflicts=self._conflicts.of(key))
         if seen is None:
             return None
+        mark = fingerprint(seen)
+        known = self._settled.get(key)
+        if known is not None and known.mark == mark and (left := known.due - self._clock()) > 0:
+            return Plan(requeue_after=left if left < math.inf else None), Result()
         plan = self._plan(seen, self._now(), self._config)
+        self._remember(key, mark, plan)
         if plan.need_fresh:
             seen = await observe_fresh(
                 self._client, self._store, key, sample=self._polls.sample(key), conflicts=self._conflicts.of(key)
@@ -155,6 +177,20 @@ class Reconciler:
             self._metrics.status_written(seen.job.get("status") or {}, plan.status)
             self._log_transition(key, seen.job.get("status") or {}, plan.status)
         return plan, result
+
+    def _remember(self, key: Key, mark: Hashable, plan: Plan) -> None:
+        if plan.writes or plan.events or plan.need_fresh:
+            self._settled.pop(key, None)
+            return
+        due = math.inf if plan.requeue_after is None else self._clock() + plan.requeue_after
+        self._settled[key] = _Settled(mark, due)
+
+    async def _tell_refusal(self, key: Key, refused: str) -> None:
+        """Once in words on the FineTuneJob; the log has every try."""
+        job = self._store.get("FineTuneJob", *key)
+        if job is not None and self._told.get(key) != refused:
+            self._told[key] = refused
+            await self._executor.tell(EventNote("Warning", Reason.CREATE_REFUSED, refused), job)
 
     def _log_transition(self, key: Key, old: object, new: object) -> None:
         before = old if isinstance(old, dict) else {}
@@ -182,6 +218,8 @@ class Reconciler:
         return "error"
 
     def _forget(self, key: Key) -> None:
+        self._settled.pop(key, None)
+        self._told.pop(key, None)
         self._polls.forget(key)
         self._conflicts.forget(key)
         self._queue.forget_failures(key)

@@ -32,7 +32,9 @@ def e_publish(stage: Stage) -> Job:
 def _load(stage: Stage, uri: str) -> None:
     """Greedy decoding with nothing of ours: the published folder is an ordinary model."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         stage.store.download_tree("/".join(uri.split("/")[3:]), Path(folder), files=None)
         manifest = json.loads((Path(folder) / "MANIFEST.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from finetune_operator.core.types import Sample
 from tests.core.build import (
     CONFIG,
     attempt,
@@ -320,3 +321,29 @@ def test_a_job_being_deleted_is_left_to_the_garbage_collector() -> None:
 def test_the_network_policy_can_be_turned_off() -> None:
     made = decide(seen(ftj(status=status(attempt()))), config=replace(CONFIG, network_policies=False))
     assert [c["kind"] for c in made.creates] == ["Service", "Secret", "Job"]
+
+
+def test_a_periodic_commit_before_the_request_is_not_the_answer_to_it() -> None:
+    preemption = {"attempt": 1, "node": "node-2", "source": "spot", "noticedAt": ts(50)}
+    periodic = progress(
+        40, at_seconds=60, stop_requested_at="2026-01-01T12:00:50.700Z", checkpoint=checkpoint(40, at_seconds=50)
+    )
+    world = seen(
+        ftj(status=status(running(), preemptions=[preemption])), jobs=(batch_job(),), pods=PODS, sample=periodic
+    )
+    made = decide(world, 61)
+    assert made.status is not None
+    assert "checkpointCommittedAt" not in made.status["preemptions"][0]
+    answered = periodic.model_copy(
+        update={"checkpoint": periodic.checkpoint.model_copy(update={"step": 44, "at": ts(52)})}
+    )
+    world = replace(then(world, made), sample=Sample(1, answered))
+    made = decide(world, 62)
+    assert made.status is not None
+    assert made.status["preemptions"][0]["checkpointStep"] == 44
+
+
+def test_the_installations_claim_is_mounted() -> None:
+    made = decide(seen(ftj(status=status(attempt()))), config=replace(CONFIG, artifacts_uri="pvc://store/runs"))
+    volumes = made.creates[-1]["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "claim-0", "persistentVolumeClaim": {"claimName": "store"}} in volumes

@@ -85,7 +85,7 @@ def end_job(d: Draft, job: Obj) -> None:
     d.deletes.append(Delete(JOBS, d.namespace, name_of(job), uid_of(job)))
     if labels_of(job).get(LABEL_ROLE) == ROLE_TRAINER:
         secret = token_secret(d.name, int(labels_of(job)[LABEL_ATTEMPT]), d.uid)
-        d.deletes.append(Delete(SECRETS, d.namespace, secret, None))
+        d.deletes.append(Delete(SECRETS, d.namespace, secret, None, foreground=False))
 
 
 def _without_job(d: Draft, attempt: AttemptStatus) -> None:

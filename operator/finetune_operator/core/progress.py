@@ -8,6 +8,7 @@ once.
 from __future__ import annotations
 
 from finetune_api.duration import format_seconds
+from finetune_api.exitcodes import ExitCode
 from finetune_api.reports import CheckpointReport, LastWords, Progress
 from finetune_api.status import (
     AttemptStatus,
@@ -60,7 +61,9 @@ def _stop_milestone(d: Draft, attempt: AttemptStatus, progress: Progress) -> boo
         return False
     if record.checkpoint_requested_at is None:
         return True
-    return record.checkpoint_committed_at is None and _committed_after(progress.checkpoint, record.noticed_at)
+    return record.checkpoint_committed_at is None and _committed_since(
+        progress.checkpoint, record.checkpoint_requested_at
+    )
 
 
 def _newer(last: ProgressStatus, progress: Progress, failing: bool) -> bool:
@@ -74,10 +77,9 @@ def _newer(last: ProgressStatus, progress: Progress, failing: bool) -> bool:
 
 def progress_status(d: Draft, progress: Progress, unreachable_since: str | None) -> ProgressStatus:
     total = progress.total_steps
-    share = f" {100 * progress.step // total}%" if total else ""
     eta = progress.eta_seconds
     return ProgressStatus(
-        summary=f"{progress.step}/{total}{share}",
+        summary=f"{progress.step}/{total} {100 * progress.step // total}%" if total else progress.stage.value,
         step=progress.step,
         total_steps=total,
         epoch=round(progress.epoch, 3),
@@ -127,23 +129,31 @@ def set_preemption(d: Draft, record: PreemptionStatus) -> None:
     d.update(preemptions=[record if p.attempt == record.attempt else p for p in d.status.preemptions])
 
 
-def _committed_after(report: CheckpointReport | None, moment: str) -> bool:
-    return report is not None and times.seconds_between(report.at, moment) <= 1.0
+def _committed_since(report: CheckpointReport | None, moment: str) -> bool:
+    return report is not None and times.parse(report.at) >= times.parse(moment)
 
 
-def note_stop(d: Draft, attempt: AttemptStatus, requested_at: str | None, checkpoint: CheckpointReport | None) -> None:
-    """Put the evidence of a stop into the attempt's preemption record, if it has one."""
+def note_stop(
+    d: Draft,
+    attempt: AttemptStatus,
+    requested_at: str | None,
+    checkpoint: CheckpointReport | None,
+    *,
+    saved: bool = False,
+) -> None:
+    """Put the evidence of a stop into the attempt's preemption record, if it has one.
+
+    A commit from before the request was a periodic one, unless the gang ended saying that its last step is `saved`.
+    """
     record = open_preemption(d, attempt.index)
     if record is None:
         return
     if requested_at is not None and record.checkpoint_requested_at is None:
         record = record.model_copy(update={"checkpoint_requested_at": requested_at})
-    if (
-        checkpoint is not None
-        and record.checkpoint_committed_at is None
-        and checkpoint.attempt == attempt.index
-        and _committed_after(checkpoint, record.checkpoint_requested_at or record.noticed_at)
-    ):
+    requested = record.checkpoint_requested_at
+    unanswered = record.checkpoint_committed_at is None
+    answers = saved or (requested is not None and _committed_since(checkpoint, requested))
+    if checkpoint is not None and checkpoint.attempt == attempt.index and unanswered and answers:
         record = record.model_copy(
             update={"checkpoint_committed_at": checkpoint.at, "checkpoint_step": checkpoint.step}
         )
@@ -193,5 +203,6 @@ def fold_words(d: Draft, attempt: AttemptStatus, words: LastWords) -> AttemptSta
     d.set_attempt(attempt)
     if "resumed_at" in changes:
         note_resumed(d, attempt)
-    note_stop(d, attempt, words.stop_requested_at, words.checkpoint)
+    saved = words.exit_code == ExitCode.STOPPED
+    note_stop(d, attempt, words.stop_requested_at, words.checkpoint, saved=saved)
     return attempt

@@ -73,9 +73,9 @@ def secrets_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
     return sorted(names)
 
 
-def claims_of(spec: FineTuneJobSpec) -> list[str]:
-    """Every PersistentVolumeClaim a pvc:// URI of the spec names, sorted."""
-    uris: list[str | None] = [spec.model.uri, spec.checkpoint.uri, spec.output.uri]
+def claims_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
+    """Every PersistentVolumeClaim a pvc:// URI of the spec or the installation names, sorted."""
+    uris: list[str | None] = [spec.model.uri, spec.checkpoint.uri, spec.output.uri, config.artifacts_uri]
     uris += [source.uri for source in (*spec.data.train, *(spec.data.validation.sources or ()))]
     return sorted({uri[len("pvc://") :].split("/", 1)[0] for uri in uris if uri and uri.startswith("pvc://")})
 
@@ -141,7 +141,7 @@ def pod_template(
     """Metadata and spec of a pod. `accelerated`: it goes where the job's GPUs are (selectors, tolerations, runtime)."""
     where = spec.resources
     volumes, mounts = _volumes(
-        secrets_of(spec, config), claims_of(spec), where.shared_memory, optional_secrets=optional_secrets
+        secrets_of(spec, config), claims_of(spec, config), where.shared_memory, optional_secrets=optional_secrets
     )
     pod: dict[str, Any] = {
         "restartPolicy": "Never",

@@ -108,6 +108,7 @@ def live(name: str, k: int | None, committed: bool) -> tuple[Any, Any, int, int]
         sim.submit()
         sim.start_operator()
         LIVES[name](sim)
+        sim.run_for(1)  # a death at the last write takes a moment to be seen
         # An operator that died at its last write has not been replaced yet.
         if sim.operator is None or not sim.operator.alive:
             sim.start_operator()

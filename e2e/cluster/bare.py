@@ -121,6 +121,21 @@ def start_nodes(cluster: BareCluster, progress: Progress) -> None:
         cluster.wait_ready()
 
 
+def ports_needed() -> dict[int, str]:
+    """Loopback ports of the components that are not running."""
+    p = plane()
+    ports = {
+        "etcd": (p.etcd_port, p.etcd_peer_port),
+        "kube-apiserver": (p.port,),
+        "kube-controller-manager": (10257,),
+        "kube-scheduler": (10259,),
+        "kube-proxy": (10249, 10256),
+        **{f"kubelet-{node.name}": (node.healthz_port,) for node in layout.NODES},
+    }
+    idle = [name for name in ports if Daemon(name, layout.pids(), []).pid() is None]
+    return {port: name for name in idle for port in ports[name]}
+
+
 def make_tools_and_images(progress: Progress) -> product.Built:
     """Both at once: compiling keeps the cores busy, making images mostly waits for network and disk."""
     with ThreadPoolExecutor(1) as pool:
@@ -131,7 +146,7 @@ def make_tools_and_images(progress: Progress) -> product.Built:
 
 def up(progress: Progress) -> BareCluster:
     """From whatever is there to a cluster with both nodes Ready and the images loaded."""
-    host.check(progress)
+    host.check(progress, ports_needed())
     images = make_tools_and_images(progress)
     network.up()
     state_dir().mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,16 @@ Debian packages that are missing are installed where apt-get is there; everythin
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
+import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
-from e2e.cluster.layout import seed_root
+from e2e.cluster.layout import CLUSTER_NET, seed_root
 from e2e.tools.places import cache_dir, state_dir
 from e2e.tools.progress import Progress
 
@@ -113,11 +116,41 @@ def findings(cold: bool) -> list[str]:
     return found
 
 
-def check(progress: Progress) -> None:
-    """Raise Unfit with every finding, or return."""
+def foreign_routes(routes: str) -> list[str]:
+    """Devices of others that use our address range (a VPN, say), from the text of `ip -4 route show table all`."""
+    ours, found = ipaddress.ip_network(CLUSTER_NET), []
+    for line in routes.splitlines():
+        network = re.match(r"(?:\w+ )?(\d+\.\d+\.\d+\.\d+(?:/\d+)?) ", line)
+        device = re.search(r" dev (\S+)", line)
+        if not network or not device or device.group(1).startswith("finetune"):
+            continue
+        if ipaddress.ip_network(network.group(1), strict=False).overlaps(ours):
+            words = f"{device.group(1)} uses {network.group(1)}, the cluster needs {CLUSTER_NET}"
+            found.append(f"{words}: take {device.group(1)} down for the time")
+    return found
+
+
+def taken_ports(ports: Mapping[int, str]) -> list[str]:
+    """Loopback ports (port → which component needs it) that another program listens on."""
+    found = []
+    for port, component in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                found.append(f"Port {port} is in use, {component} needs it: stop the program that listens there")
+    return found
+
+
+def check(progress: Progress, ports: Mapping[int, str]) -> None:
+    """Raise Unfit with every finding, or return. `ports` must be free: those of components that do not run yet."""
     load_modules()
-    with progress.step("check root, kernel, memory and disk"):
-        found = findings(cold=not seed_root().exists())
+    with progress.step("check root, kernel, memory, disk and addresses"):
+        found = findings(cold=not seed_root().exists()) + taken_ports(ports)
+        if shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin"):
+            command = ["ip", "-4", "route", "show", "table", "all"]
+            found += foreign_routes(subprocess.run(command, capture_output=True, text=True).stdout)
     if found:
         raise Unfit("This machine cannot carry the cluster:\n" + "\n".join(f"  - {line}" for line in found))
     install_packages(progress)

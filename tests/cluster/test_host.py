@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,31 @@ def test_without_apt_the_packages_are_said(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(host.Unfit, match=r"install these packages .*: some-package"):
         host.install_packages(host.Progress())
+
+
+ROUTES = """default via 192.0.2.1 dev eth0
+192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.2
+100.65.0.0/16 dev finetune0 scope link
+local 100.66.0.1 dev finetune0 table local proto kernel scope host src 100.66.0.1
+100.96.0.0/16 dev vpn1 scope link
+"""
+
+
+def test_our_own_and_unrelated_routes_are_no_finding() -> None:
+    assert host.foreign_routes(ROUTES) == []
+
+
+@pytest.mark.parametrize("line", ["100.64.0.0/10 dev tailscale0 scope link", "local 100.65.3.7 dev vpn0 table local"])
+def test_a_vpn_on_our_addresses_is_named(line: str) -> None:
+    found = host.foreign_routes(f"{ROUTES}{line}\n")
+    assert len(found) == 1
+    assert found[0].startswith(line.split(" dev ")[1].split()[0])
+
+
+def test_a_port_that_somebody_listens_on_is_named_with_who_needs_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert host.taken_ports({port: "etcd"}) == [
+            f"Port {port} is in use, etcd needs it: stop the program that listens there"
+        ]
+    assert host.taken_ports({port: "etcd"}) == []

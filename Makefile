@@ -8,12 +8,42 @@ UV := $(CACHE)/uv@$(UV_VERSION)/bin/uv
 SYNCED := .venv/.synced
 PYTHON := .venv/bin/python
 
-.PHONY: help setup cluster-up cluster-down images
+.PHONY: help setup demo test test-fast lint generate verify images cluster-up cluster-down e2e bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
 
 setup: $(SYNCED) ## uv and the locked Python environment in .venv
+
+demo: cluster-up ## one fine-tuning job on a real cluster, from kubectl apply to the published model
+	$(PYTHON) -m e2e.demo
+
+test: $(SYNCED) ## every test this machine allows; says what it skipped and why
+	$(PYTHON) -m e2e.everything
+
+test-fast: $(SYNCED) ## what needs no cluster and no programs, within two minutes
+	$(PYTHON) -m pytest tests -q -m "not slow and not apiserver and not cluster" -n 2
+
+lint: $(SYNCED) ## style, types, layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+generate: $(SYNCED) ## write the CRD, the chart's copy of it and the reference page
+	$(PYTHON) -m finetune_api.crdgen > crds/finetunejobs.yaml.new && mv crds/finetunejobs.yaml.new crds/finetunejobs.yaml
+	cp crds/finetunejobs.yaml helm/finetune-operator/files/crds/
+	$(PYTHON) docs/reference/generate.py
+
+verify: generate ## generated files are what the types say, the lock is in step
+	git diff --exit-code -- crds helm/finetune-operator/files docs/reference
+	$(UV) lock --check
+
+e2e: cluster-up ## the story of the demo with every claim asserted, on the real cluster
+	$(PYTHON) -m pytest e2e/scenarios -q -p no:randomly
+
+bench: $(SYNCED) ## the control plane at scale; rewrites bench/RESULTS.md
+	$(PYTHON) -m bench
 
 cluster-up: $(SYNCED) ## a real Kubernetes on this machine, with our images and chart; does only what is missing
 	$(PYTHON) -m e2e.cluster up

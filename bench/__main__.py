@@ -7,11 +7,13 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
-from bench import sandbox
+from bench import check, report, sandbox
+from bench.lab import BINARIES
 from bench.sandbox import NoSandbox
+from bench.scenarios import QUICK, SCENARIOS, Scenario
 from e2e import tools
 from e2e.cluster import NotUp
 
@@ -29,8 +31,6 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from bench.scenarios import SCENARIOS
-
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measures finetune-operator against a real etcd, API server, controller-manager and scheduler, "
@@ -43,12 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="100 jobs each, nothing written, counts checked")
     parser.add_argument("--keep-results", action="store_true", help="leave bench/RESULTS.md and results.json alone")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="run the operator under cProfile")
+    parser.add_argument("--server-profile", type=Path, metavar="FILE", help="20 s of the API server's CPU profile")
+    parser.add_argument("--jobs", type=int, metavar="N", help="another number of FineTuneJobs; implies --keep-results")
     return parser
 
 
 def main() -> int:
-    from bench.scenarios import QUICK, SCENARIOS
-
     arguments = _parser().parse_args()
     table = QUICK if arguments.quick else SCENARIOS
     unknown = sorted(set(arguments.scenario) - set(table))
@@ -57,8 +57,6 @@ def main() -> int:
         return 2
     try:
         if not sandbox.inside():
-            from bench.lab import BINARIES
-
             tools.ensure(*BINARIES)
             sandbox.enter(sys.argv[1:])
         sandbox.prepare()
@@ -68,17 +66,17 @@ def main() -> int:
         return 1
 
 
-def _run(scenarios: list, arguments: argparse.Namespace) -> int:
-    from bench import check, report
-
-    keep = arguments.quick or arguments.keep_results
+def _run(scenarios: list[Scenario], arguments: argparse.Namespace) -> int:
+    keep = arguments.quick or arguments.keep_results or arguments.jobs is not None
+    if arguments.jobs is not None:
+        scenarios = [replace(s, jobs=arguments.jobs) for s in scenarios]
     results = {} if arguments.quick else report.load()
     problems: list[str] = []
     for scenario in scenarios:
         print(f"== {scenario.name}: {scenario.words}", flush=True)
         with tempfile.TemporaryDirectory(prefix="finetune-bench-") as folder:
-            figures = asyncio.run(scenario.run(Path(folder), arguments.profile))
-        results[scenario.name] = report.stamped(figures)
+            figures = asyncio.run(scenario.run(Path(folder), arguments.profile, arguments.server_profile))
+        results[scenario.name] = report.stamped(scenario.name, figures)
         print(json.dumps(figures, indent=2), flush=True)
         problems += [f"{scenario.name}: {p}" for p in check.problems(figures)]
         if not keep:

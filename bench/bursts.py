@@ -13,6 +13,7 @@ from bench import audit, procfs, workload
 from bench.client import Plain
 from bench.lab import OPERATOR_USER, Lab
 from bench.operator_process import OperatorProcess
+from e2e.cluster import NotUp
 
 Figures = dict[str, Any]
 RAW_WRITES = 1000
@@ -38,14 +39,14 @@ async def raw_creates(plain: Plain) -> float:
     return rate
 
 
-async def burst(lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int, *, patience: float) -> Figures:
+async def burst(lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int, patience: float) -> Figures:
     """All at once; ends when every attempt's Job stands and the operator has nothing left to do."""
     lab.audit.read()
     first = len(lab.audit.calls)
     cpu, servers = operator.cpu(), lab.cpu()
     began = time.perf_counter()
     creating = asyncio.create_task(plain.create_all(manifests(range(jobs))))
-    at_job = await _until_jobs_stand(lab, jobs, patience)
+    await _until_jobs_stand(lab, operator, jobs, first, patience)
     cpu_until_jobs, servers_until_jobs = operator.cpu(), lab.cpu()
     elapsed = time.perf_counter() - began
     await creating
@@ -59,23 +60,30 @@ async def burst(lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int, *,
         "operator CPU ms/job until idle": 1000 * (operator.cpu() - cpu) / jobs,
         "RSS MiB": operator.memory()[0],
         "RSS peak MiB": operator.memory()[1],
+        "passes/job": operator.passes() / jobs,
+        "bugs": operator.metrics().get(("finetune_operator_reconciles_total", "bug"), 0.0),
         "load": procfs.load_average(),
-        "stood": at_job,
     }
 
 
-async def _until_jobs_stand(lab: Lab, jobs: int, patience: float) -> int:
-    """How many attempts' Jobs stand; all of them, or TimeoutError."""
-    standing = 0
-    async with asyncio.timeout(patience):
-        while True:
-            standing += sum(
-                c.user == OPERATOR_USER and c.verb == "create" and c.resource == "jobs" and c.ok
-                for c in lab.audit.read()
+async def _until_jobs_stand(lab: Lab, operator: OperatorProcess, jobs: int, first: int, patience: float) -> None:
+    """All attempts' Jobs; NotUp says how many there are, and what the operator complained about."""
+    deadline = time.monotonic() + patience
+    standing, looked = 0, first
+    while True:
+        lab.audit.read()
+        new, looked = lab.audit.calls[looked:], len(lab.audit.calls)
+        standing += sum(c.user == OPERATOR_USER and c.verb == "create" and c.resource == "jobs" and c.ok for c in new)
+        if standing >= jobs:
+            return
+        if time.monotonic() > deadline:
+            told = audit.stories(lab.audit.calls[first:], OPERATOR_USER)
+            late = [key for key, story in told.items() if not story.complete][:5]
+            raise NotUp(
+                f"{standing} of {jobs} Jobs stand after {patience:.0f} s; missing: {', '.join(late)}; "
+                f"the operator's complaints: {dict(operator.complaints())}"
             )
-            if standing >= jobs:
-                return standing
-            await asyncio.sleep(0.25)
+        await asyncio.sleep(0.25)
 
 
 def _figures(calls: list[audit.Call], jobs: int) -> Figures:
@@ -90,6 +98,7 @@ def _figures(calls: list[audit.Call], jobs: int) -> Figures:
     informing = sum(n for what, n in writes.items() if what == "create events")
     return {
         "jobs": jobs,
+        "namespaces": len(workload.namespaces(jobs)),
         "applies/s": jobs / (max(s.applied for s in told.values()) - start),
         "first child jobs/s": jobs / (last_child - start),
         "Job jobs/s": jobs / (last_job - start),
@@ -103,7 +112,9 @@ def _figures(calls: list[audit.Call], jobs: int) -> Figures:
     }
 
 
-async def reaction(lab: Lab, plain: Plain, jobs: int, *, rate: float, patience: float) -> Figures:
+async def reaction(
+    lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int, rate: float, patience: float
+) -> Figures:
     """One FineTuneJob every 1/rate seconds: from apply to its first child, and to its Job."""
     lab.audit.read()
     first = len(lab.audit.calls)
@@ -112,13 +123,8 @@ async def reaction(lab: Lab, plain: Plain, jobs: int, *, rate: float, patience: 
         for position, (path, body) in enumerate(manifests(range(jobs))):
             await asyncio.sleep(max(0.0, began + position / rate - time.perf_counter()))
             group.create_task(plain.call("POST", path, body))
-    standing = 0
-    async with asyncio.timeout(patience):
-        while standing < jobs:
-            await asyncio.sleep(0.25)
-            lab.audit.read()
-            told = audit.stories(lab.audit.calls[first:], OPERATOR_USER)
-            standing = sum(s.complete for s in told.values())
+    await _until_jobs_stand(lab, operator, jobs, first, patience)
+    told = audit.stories(lab.audit.calls[first:], OPERATOR_USER)
     done = list(told.values())
     figures: Figures = {"jobs": jobs, "rate": rate, "load": procfs.load_average()}
     spans = {
@@ -127,7 +133,7 @@ async def reaction(lab: Lab, plain: Plain, jobs: int, *, rate: float, patience: 
         "apply to Job": [(s.job_created or 0.0) - s.applied for s in done],
     }
     own = [a + b for a, b in zip(spans["apply to preflight pod"], spans["preflight over to Job"], strict=False)]
-    spans["operator's share of apply to Job"] = own
+    spans["operator share of apply to Job"] = own
     for name, values in spans.items():
         for share in (0.5, 0.99):
             figures[f"{name} p{share * 100:.0f} ms"] = 1000 * audit.percentile(values, share)

@@ -19,9 +19,8 @@ def thresholds() -> dict[str, dict[str, float]]:
 def derived(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The figures, and the ratios that follow from them."""
     out = dict(figures)
-    if "refused" in figures and figures.get("writes/job"):
-        refused = sum(figures["refused"].values())
-        out["refused share"] = refused / (figures["jobs"] * figures["writes/job"])
+    if "refused" in figures:
+        out["refused per namespace"] = sum(figures["refused"].values()) / figures["namespaces"]
     if "Job jobs/s" in figures and figures.get("raw creates/s"):
         per_job = figures["writes/job"] + figures["Events/job"] + 1
         out["share of raw creates"] = figures["Job jobs/s"] * per_job / figures["raw creates/s"]

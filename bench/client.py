@@ -25,7 +25,7 @@ class Plain:
     """Use as `async with Plain(api) as plain:`."""
 
     def __init__(self, api: ApiServer) -> None:
-        self._url = api.url
+        self.url = api.url
         authority = api.plane.authority
         pair = authority.issue("bench", BENCH_USER, "system:masters")
         self._tls = ssl.create_default_context(cafile=str(authority.ca.cert))
@@ -52,7 +52,7 @@ class Plain:
     async def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Json:
         data = json.dumps(body).encode() if body is not None else None
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        async with self.session.request(method, self._url + path, data=data, headers=headers) as answer:
+        async with self.session.request(method, self.url + path, data=data, headers=headers) as answer:
             raw = await answer.read()
             if answer.status >= 400:
                 raise Refused(f"{method} {path}: {answer.status} {raw[:500].decode(errors='replace')}")
@@ -82,7 +82,7 @@ class Plain:
         query = f"?watch=1&resourceVersion={version}&timeoutSeconds=3600"
         timeout = aiohttp.ClientTimeout(total=None)
         async with self.session.get(
-            self._url + path + query, headers={"Accept": "application/json"}, timeout=timeout, read_bufsize=1 << 20
+            self.url + path + query, headers={"Accept": "application/json"}, timeout=timeout, read_bufsize=1 << 20
         ) as answer:
             async for line in answer.content:
                 event = json.loads(line)

@@ -10,7 +10,6 @@ from typing import Any
 from bench import audit, procfs, workload
 from bench.bursts import Figures
 from bench.client import Plain
-from bench.lab import Lab
 from bench.operator_process import OperatorProcess
 from finetune_operator.core.names import LABEL_JOB, LABEL_ROLE, ROLE_TRAINER
 
@@ -23,6 +22,7 @@ class Preemptions:
 
     def __init__(self) -> None:
         self.seen: dict[Key, float] = {}
+        self._changed = asyncio.Event()
 
     async def follow(self, plain: Plain, namespace: str) -> None:
         path = f"/apis/finetune.dev/v1alpha1/namespaces/{namespace}/finetunejobs"
@@ -30,11 +30,13 @@ class Preemptions:
             meta, status = job["metadata"], job.get("status") or {}
             if status.get("preemptions"):
                 self.seen.setdefault((meta["namespace"], meta["name"]), time.perf_counter())
+                self._changed.set()
 
     async def until(self, wanted: set[Key], seconds: float) -> None:
         async with asyncio.timeout(seconds):
             while not wanted <= self.seen.keys():
-                await asyncio.sleep(0.02)
+                self._changed.clear()
+                await self._changed.wait()
 
 
 async def trainer_pods(plain: Plain, namespace: str) -> list[dict[str, Any]]:
@@ -48,12 +50,12 @@ def job_of(pod: dict[str, Any]) -> Key:
 
 
 async def event_to_status(
-    lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int, *, samples: int, rate: float
+    operator: OperatorProcess, plain: Plain, active: int, *, samples: int, rate: float
 ) -> Figures:
-    """While all gangs run and are polled: single pods deleted at `rate` a second, then a node reclaimed."""
-    namespace = workload.namespaces(jobs)[0]
-    await _until_running(plain, min(jobs, workload.JOBS_PER_NAMESPACE), namespace)
-    writes = operator.metric("finetune_operator_api_calls_total")
+    """While the first `active` gangs run and report: pods deleted, `rate` a second, then a node reclaimed."""
+    namespace = workload.namespace_of(0)
+    await _until_running(plain, min(active, workload.JOBS_PER_NAMESPACE), namespace)
+    writes = operator.metric("finetune_operator_api_requests_total")
     cpu, began = operator.cpu(), time.perf_counter()
     watch = Preemptions()
     following = asyncio.create_task(watch.follow(plain, namespace))
@@ -62,11 +64,11 @@ async def event_to_status(
         latencies = await _delete_pods(plain, watch, random.Random(1).sample(pods, samples), rate)
         busy = time.perf_counter() - began
         figures: Figures = {
-            "active jobs": jobs,
+            "active jobs": active,
             "pod deleted to status p50 ms": 1000 * audit.percentile(latencies, 0.5),
             "pod deleted to status p99 ms": 1000 * audit.percentile(latencies, 0.99),
             "pod deleted samples": samples,
-            "API calls/s meanwhile": (operator.metric("finetune_operator_api_calls_total") - writes) / busy,
+            "API calls/s meanwhile": (operator.metric("finetune_operator_api_requests_total") - writes) / busy,
             "operator CPU share meanwhile": (operator.cpu() - cpu) / busy,
         }
         figures |= await _reclaim_node(plain, watch, namespace)
@@ -77,7 +79,7 @@ async def event_to_status(
 
 async def _until_running(plain: Plain, wanted: int, namespace: str) -> None:
     async with asyncio.timeout(300):
-        while len(await trainer_pods(plain, namespace)) < wanted:
+        while len(await trainer_pods(plain, namespace)) < wanted:  # noqa: ASYNC110 - the other process tells nobody
             await asyncio.sleep(2)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from bench import procfs, workload
 from bench.bursts import Figures
@@ -13,16 +12,20 @@ from bench.operator_process import OperatorProcess, wait_passes
 from finetune_operator.core.names import GANG_SERVICE
 
 
-def writes_since(lab: Lab, first: int) -> list[str]:
-    """What the operator wrote, its Lease left out."""
+def writes_since(lab: Lab, first: int, active: int) -> list[str]:
+    """What the operator wrote, its Lease left out, and the progress of the first `active` jobs."""
     lab.audit.read()
-    calls = lab.audit.calls[first:]
-    return [f"{c.verb} {c.resource}" for c in calls if c.user == OPERATOR_USER and c.write and c.resource != "leases"]
+    reporting = {f"{workload.namespace_of(n)}/job-{n:05d}" for n in range(active)}
+    return [
+        f"{c.verb} {c.resource} {c.name}"
+        for c in lab.audit.calls[first:]
+        if c.user == OPERATOR_USER and c.write and c.resource != "leases" and c.job not in reporting
+    ]
 
 
-async def noop(lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int) -> Figures:
+async def noop(lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int, active: int = 0) -> Figures:
     """A harmless change of the Services that all gangs share makes every FineTuneJob due at once."""
-    operator.settle()
+    operator.settle(calm=1 if active else 5)
     lab.audit.read()
     first = len(lab.audit.calls)
     passes, cpu = operator.passes(), operator.cpu()
@@ -33,35 +36,41 @@ async def noop(lab: Lab, operator: OperatorProcess, plain: Plain, jobs: int) -> 
         await plain.call("PATCH", path, {"spec": {"sessionAffinity": "ClientIP"}}, "application/merge-patch+json")
     wait_passes(operator, passes + jobs, 300)
     seconds = time.perf_counter() - began
+    writes = writes_since(lab, first, active)
     return {
         "no-op passes": operator.passes() - passes,
         "no-op CPU s": operator.cpu() - cpu,
         "no-op reconcile s": operator.metric("finetune_operator_reconcile_seconds_sum") - spent,
         "no-op wall s": seconds,
-        "no-op writes": len(writes_since(lab, first)),
+        "no-op writes": len(writes),
+        "no-op wrote": writes[:5],
         "no-op load": procfs.load_average(),
     }
 
 
-def restart(lab: Lab, jobs: int, folder: Path) -> tuple[OperatorProcess, Figures]:
-    """A new process, from its start until every FineTuneJob has been looked at. The former one has been stopped."""
+def restart(lab: Lab, operator: OperatorProcess, jobs: int) -> Figures:
+    """A new process, after the former one was stopped."""
     lab.audit.read()
-    first = len(lab.audit.calls)
-    operator = OperatorProcess(lab, folder)
-    began = time.perf_counter()
-    operator.__enter__()
+    first, began = len(lab.audit.calls), time.perf_counter()
+    with operator:
+        return started(lab, operator, jobs, began=began, first=first)
+
+
+def started(lab: Lab, operator: OperatorProcess, jobs: int, *, began: float, first: int, active: int = 0) -> Figures:
+    """From the start of the process (at `began`) until every FineTuneJob has been looked at."""
     ready = time.perf_counter() - began
     wait_passes(operator, jobs, 300)
     reconciled = time.perf_counter() - began
     cpu = operator.cpu()
-    operator.settle()
-    figures: Figures = {
+    operator.settle(calm=1 if active else 5)
+    writes = writes_since(lab, first, active)
+    return {
         "restart to ready s": ready,
         "restart to reconciled s": reconciled,
         "restart CPU s": cpu,
-        "restart writes": len(writes_since(lab, first)),
         "restart RSS MiB": operator.memory()[0],
         "restart RSS peak MiB": operator.memory()[1],
         "restart load": procfs.load_average(),
+        "restart writes": len(writes),
+        "restart wrote": writes[:5],
     }
-    return operator, figures

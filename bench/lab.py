@@ -6,6 +6,7 @@ chart's service account and its roles (`operator_process`).
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -17,11 +18,15 @@ from typing import Any
 
 import yaml
 
-from bench import audit, sandbox, workload
+from bench import audit, sandbox, seed, workload
 from bench.audit import AuditLog
+from bench.procfs import cpu_seconds
 from e2e import tools
 from e2e.cluster import ApiServer
 from e2e.cluster.process import Daemon, tail, wait_for
+from finetune_operator.core.types import Config
+from finetune_operator.shell.config import load
+from finetune_operator.shell.key import KEY_SECRET
 
 REPO = Path(__file__).resolve().parents[1]
 NAMESPACE = "finetune-system"
@@ -31,6 +36,7 @@ OPERATOR_USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 BINARIES = ("etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kwok", "helm")
 SERVERS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kwok")
 _PODS_PER_NODE = 200
+_KEY = b"bench" * 8
 
 _SUSPEND = {
     "apiVersion": "v1",
@@ -68,10 +74,11 @@ _SUSPEND = {
 
 
 class Lab:
-    """`jobs`: how many FineTuneJobs it must have namespaces and nodes for; `queued`: their Jobs stay suspended."""
+    """`jobs`: how many FineTuneJobs it must have namespaces and nodes for; `queued`: their Jobs stay suspended;
+    `seeded`: only the API server, for objects that `seed` makes."""
 
-    def __init__(self, jobs: int, *, queued: bool, folder: Path) -> None:
-        self.jobs, self.queued = jobs, queued
+    def __init__(self, jobs: int, *, queued: bool, folder: Path, seeded: bool = False) -> None:
+        self.jobs, self.queued, self._seeded = jobs, queued, seeded
         self._folder = folder
         policy = folder / "audit-policy.yaml"
         policy.write_text(yaml.safe_dump(audit.policy(OPERATOR_USER)))
@@ -79,9 +86,9 @@ class Lab:
         log.touch()
         self.audit = AuditLog(log)
         self.api = ApiServer(
-            controllers=True,
-            scheduler=True,
-            kwok=True,
+            controllers=not seeded,
+            scheduler=not seeded,
+            kwok=not seeded,
             kwok_config=workload.kwok_stages(),
             apiserver_flags=[f"--audit-policy-file={policy}", f"--audit-log-path={log}"],
             # kwok's leases may be late when two cores are full; nodes that then look lost are not what is measured.
@@ -108,23 +115,43 @@ class Lab:
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds of the servers so far."""
-        from bench.procfs import cpu_seconds
-
         return {name: cpu_seconds(pid) for name in SERVERS if (pid := self.api.pid(name)) is not None}
 
     def _fill(self) -> None:
         self._namespaces()
         self._chart()
         self._service_account()
+        command = ["env", f"PYTHONPATH={REPO}", sys.executable, "-m", "bench.stub"]
+        self._stub = Daemon("progress-stub", self._folder, command, with_parent=True)
+        self._stub.start()
+        if self._seeded:
+            self._apply({"apiVersion": "v1", "kind": "List", "items": self._found()})
+        else:
+            self._fake()
+
+    def _fake(self) -> None:
         nodes = -(-self.jobs // _PODS_PER_NODE) + 1
         self.api.fake_nodes(nodes, gpus=_PODS_PER_NODE + 10)
         wait_for("fake nodes", lambda: self._ready_nodes() == nodes, 60, lambda: tail(self.api.folder / "kwok.log"))
         if self.queued:
             self._apply(_SUSPEND)
             wait_for("the policy that suspends Jobs", self._suspends, 60, lambda: "Jobs are not suspended")
-        command = [sys.executable, "-m", "bench.stub"]
-        self._stub = Daemon("progress-stub", self._folder, ["env", f"PYTHONPATH={REPO}", *command], with_parent=True)
-        self._stub.start()
+
+    def _found(self) -> list[dict[str, Any]]:
+        """What an operator that starts here finds besides FineTuneJobs: nodes, accounts without which no pod is
+        admitted, and the key that a former process made."""
+        accounts = [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
+            for namespace in workload.namespaces(self.jobs)
+        ]
+        name = {"name": KEY_SECRET, "namespace": NAMESPACE}
+        data = {"key": base64.b64encode(_KEY).decode()}
+        key = {"apiVersion": "v1", "kind": "Secret", "metadata": name, "data": data}
+        return [*seed.nodes(), *accounts, key]
+
+    def plan_config(self) -> Config:
+        """What the operator's plans are made with."""
+        return load([], environment_of(self, {})).plan_config(_KEY)
 
     def _apply(self, document: Any) -> None:
         self.api.kubectl("create", "-f", "-", input=json.dumps(document))
@@ -166,9 +193,8 @@ class Lab:
         return self.api.kubectl("get", "nodes", "-o", f"jsonpath={path}").split().count("True")
 
     def _suspends(self) -> bool:
-        return json.loads(self.api.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=_PROBE))[
-            "spec"
-        ].get("suspend", False)
+        job = json.loads(self.api.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=_PROBE))
+        return bool(job["spec"].get("suspend"))
 
 
 _PROBE = json.dumps(

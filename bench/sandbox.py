@@ -25,15 +25,22 @@ def inside() -> bool:
     return _MARK in os.environ
 
 
-def enter(argv: list[str]) -> None:
-    """Start this program again in new namespaces; does not return."""
+def why_not() -> str | None:
+    """Why no network of our own can be made here, in words; None when it can."""
     probe = ["unshare", *_flags(), "true"]
     answer = subprocess.run(probe, capture_output=True, text=True)
-    if answer.returncode:
-        raise NoSandbox(
-            f"`{' '.join(probe)}` failed: {answer.stderr.strip()}. The benchmarks need a network namespace of their "
-            "own: run them as root, or where unprivileged user namespaces are allowed."
-        )
+    if not answer.returncode:
+        return None
+    return (
+        f"`{' '.join(probe)}` failed: {answer.stderr.strip()}. The benchmarks need a network namespace of their own: "
+        "run them as root, or where unprivileged user namespaces are allowed."
+    )
+
+
+def enter(argv: list[str]) -> None:
+    """Start this program again in new namespaces; does not return."""
+    if reason := why_not():
+        raise NoSandbox(reason)
     command = ["unshare", *_flags(), sys.executable, "-m", "bench", *argv]
     os.execvpe("unshare", command, os.environ | {_MARK: "1"})
 

@@ -76,7 +76,7 @@ containerStatuses:
   ready: true
   restartCount: 0
   state: {running: {startedAt: {{ $now | Quote }}}}
-{{ $ips := PodIPsWith .spec.nodeName false ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) }}
+{{ $ips := PodIPsWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace }}
 podIP: {{ index $ips 0 | Quote }}
 podIPs:
 - ip: {{ index $ips 0 | Quote }}

@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 .PHONY: help setup demo test test-fast lint generate verify images cluster-up cluster-down e2e bench
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
 
 setup: $(SYNCED) ## uv and the locked Python environment in .venv
 

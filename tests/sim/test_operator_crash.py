@@ -146,7 +146,7 @@ def _points(name: str, every: int) -> list[int]:
 @pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", list(LIVES))
 def test_crash_at_some_writes(name: str, committed: bool) -> None:
-    for k in _points(name, 13):
+    for k in _points(name, 17):
         compare(name, k, committed)
 
 

@@ -60,6 +60,7 @@ async def test_killed_hard_and_started_again(tmp_path: Path) -> None:
         await _calm(sim, mark, seconds=2.0)
 
 
+@pytest.mark.slow
 async def test_history_is_compacted_and_watches_are_cut(tmp_path: Path) -> None:
     """410 Gone while things happened that no watch will ever report."""
     async with LiveSim(tmp_path) as sim:
@@ -78,6 +79,7 @@ async def test_history_is_compacted_and_watches_are_cut(tmp_path: Path) -> None:
         assert [a["outcome"] for a in sim.attempts()] == ["Preempted", "Succeeded"]
 
 
+@pytest.mark.slow
 async def test_blind_operator_does_not_look_alive(tmp_path: Path) -> None:
     """Kopf's watcher does not survive an HTTP 410 (only old API servers send one): the process ends, and a new one
     catches up."""

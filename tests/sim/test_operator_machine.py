@@ -201,7 +201,7 @@ _COMMON: dict[str, Any] = {
 
 
 def test_chaos_briefly() -> None:
-    run(max_examples=12, stateful_step_count=15, derandomize=True, phases=[Phase.generate])
+    run(max_examples=10, stateful_step_count=15, derandomize=True, phases=[Phase.generate])
 
 
 @pytest.mark.slow

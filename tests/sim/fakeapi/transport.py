@@ -29,7 +29,7 @@ class FakeTransport:
         params: Mapping[str, str] | None = None,
         body: Any | None = None,
         content_type: str | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109
+        timeout: float = 30.0,
     ) -> tuple[int, dict[str, str], Any]:
         await asyncio.sleep(0)  # a real request lets others run
         if self.dead:

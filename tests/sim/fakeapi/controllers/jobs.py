@@ -199,6 +199,9 @@ class JobController(Controller):
     def _suspend(self, job: Obj, pods: list[Obj]) -> bool:
         for pod in pods:
             if active(pod):
+                # Not tracked any longer: a pod that suspension ends is no failure.
+                if TRACKING in (pod["metadata"].get("finalizers") or []):
+                    self.cluster.drop_finalizer("", "pods", pod, TRACKING)
                 self.cluster.delete("", "pods", pod)
                 return True
         if not is_true(job, "Suspended"):

@@ -62,7 +62,8 @@ class Operator:
         self._client = Client(self._transport, max_writes=options.max_writes, observer=self._metrics.api_call)
         self._lag = LagMeter(self._clock, self._metrics)
         self._election = Election(
-            self._client,
+            # Renewals must not queue behind a burst of writes.
+            Client(self._transport, max_writes=1, observer=self._metrics.api_call),
             namespace=options.namespace,
             identity=options.identity,
             clock=self._clock,

@@ -23,7 +23,8 @@ from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import spec_digest
 
 TOKEN = "test-token"
-PATIENCE = 120.0
+PATIENCE = 300.0
+"""Importing torch and transformers takes 5 s alone on a machine and minutes on a crowded one."""
 
 
 def spec(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
@@ -107,7 +108,10 @@ class Pod:
                 raise AssertionError(f"pod {self.index} ended with {self.process.returncode}\n{self.log()}")
             return int(self.progress().get("step", 0)) >= step
 
-        wait_until(reached, f"step {step} of pod {self.index}")
+        try:
+            wait_until(reached, f"step {step} of pod {self.index}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()}") from None
 
     def wait(self, patience: float = PATIENCE) -> int:
         try:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.trainer import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 Results = dict[str, dict[str, Any]]
 
 
@@ -36,7 +36,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
                 )
             )
     try:
-        codes = [process.wait(240) for process in processes]
+        codes = [process.wait(800) for process in processes]
     finally:
         for process in processes:
             process.kill()

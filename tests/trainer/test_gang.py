@@ -18,7 +18,7 @@ from finetune_trainer.checkpoint.fences import put_fence
 from finetune_trainer.common.stores import open_run
 from tests.trainer import runs, tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LONG = {"training": {"maxSteps": 100_000}}
 
 

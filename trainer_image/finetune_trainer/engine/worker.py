@@ -23,6 +23,8 @@ from finetune_trainer.engine.failures import classify
 
 DUMP_SIGNAL = signal.SIGUSR1
 """Makes a rank print the stacks of all its threads."""
+TRACEBACK_CHARS = 2000
+"""The end of a traceback says most; the wire keeps no more than 2048 characters of it."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -79,7 +81,7 @@ def _failed(rank: Rank, error: BaseException) -> ExitCode:
             code=int(failure.code),
             reason=failure.reason,
             message=failure.message,
-            traceback=trace[-4096:],
+            traceback=trace[-TRACEBACK_CHARS:],
             at=monotonic(),
             secondary=failure.secondary,
             step=int(rank.channel.progress().get("step", 0)),

@@ -185,6 +185,25 @@ def test_a_malformed_line_17_is_66_with_file_line_and_reason(job: Path) -> None:
     )
 
 
+def test_of_a_large_file_the_beginning_is_checked_and_said_so(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (job / "train.jsonl").open("a") as file:
+        file.write("this line is beyond the sample\n")
+    assert run(small.config(job), job).exit_code == 66
+    monkeypatch.setattr("finetune_trainer.preflight.dataset.SAMPLE_PER_FILE", 1000)
+    report = run(small.config(job), job)
+    assert report.exit_code == 0
+    assert report.sampled_records == (job / "train.jsonl").read_bytes()[:1000].count(b"\n")
+    assert any(w.startswith("SampleOnly: ") for w in report.warnings)
+
+
+def test_limit_checks_no_further_than_it_reads(job: Path) -> None:
+    with (job / "train.jsonl").open("a") as file:
+        file.write("beyond the limit\n")
+    data = {"train": [{"uri": f"file://{job}/train.jsonl", "limit": 80}]}
+    report = run(small.config(job, {"data": data}), job)
+    assert (report.exit_code, report.sampled_records) == (0, 80)
+
+
 def test_an_empty_dataset_is_66(job: Path) -> None:
     (job / "train.jsonl").write_text("\n\n")
     report = run(small.config(job), job)
@@ -230,7 +249,7 @@ def test_an_unreachable_endpoint_is_waited_for(job: Path) -> None:
     report = run(small.config(job, runs_uri="s3://bucket/team-a/bot", runs_secret="s3"), job)
     assert (report.exit_code, report.reason) == (69, "StorageUnreachable")
     assert "s3://bucket" in report.message
-    assert "Secret 's3'" in report.message
+    assert "(used: Secret 's3')" in report.message
     assert "never-in-a-log" not in report.message
 
 

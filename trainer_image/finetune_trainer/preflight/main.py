@@ -125,7 +125,7 @@ def examine(config: RunConfig) -> PreflightReport:
 def _writable_places(config: RunConfig) -> list[str]:
     """The run directory, and the user's own places for checkpoints and output, are there and take writes."""
     spec = config.spec
-    places = [("spec", config.runs_uri, config.runs_secret)]
+    places: list[tuple[str | None, str, str | None]] = [(None, config.runs_uri, config.runs_secret)]
     if spec.checkpoint.uri is not None:
         places.append(("spec.checkpoint.uri", spec.checkpoint.uri, config.checkpoints_secret))
     if spec.output.uri is not None:
@@ -162,7 +162,7 @@ def _model(config: RunConfig) -> tuple[ModelInfo, str]:
 
 
 def _published(config: RunConfig) -> PublishedModel | None:
-    field = "spec.output.uri" if config.spec.output.uri else "spec"
+    field = "spec.output.uri" if config.spec.output.uri else None
     with storage_in_words(field, config.output_secret):
         store = open_for(config, config.output_uri, config.output_secret)
         try:

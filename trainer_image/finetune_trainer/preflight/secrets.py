@@ -39,7 +39,7 @@ def check_secrets(config: RunConfig, folder: Path) -> list[str]:
         first = needed[missing[0]]
         what = ", ".join(f"{name!r} ({needed[name]})" for name in missing)
         raise waiting(
-            first if first.startswith("spec.") else "spec",
+            first if first.startswith("spec.") else None,
             f"no Secret {what} with any key in namespace {config.namespace!r}; create it with the keys "
             "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL. It is looked for again",
             Reason.WAITING_FOR_SECRET,

@@ -22,7 +22,7 @@ from finetune_trainer.publish.kind import ADAPTER
 
 MAX_KL = 1e-4
 PROBES = 8
-PROBE_TOKENS = 256
+PROBE_TOKENS = 64
 _MAY_BE_ABSENT = ("lm_head.weight", ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".masked_bias")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,18 @@ def test_a_zombie_cannot_commit(world: World) -> None:
 
 def test_a_twin_cannot_commit_the_same_step(world: World) -> None:
     world.save(10, 1)
+    other = replace(snapshot(10), trainable={"a.weight": torch.ones(3, 4), "b.weight": torch.ones(5)})
     with pytest.raises(RunError) as raised:
-        world.save(10, 1)
+        commit(world.at(1), world.run, world.checkpoints, other, world.folder / "scratch")
     assert raised.value.code == 86
+
+
+def test_a_commit_whose_answer_was_lost_may_be_repeated(world: World) -> None:
+    name = world.save(10, 1)
+    first = runs.manifests(world.config)[name]
+    assert world.save(10, 1) == name
+    assert runs.manifests(world.config)[name] == first
+    assert world.found() == name
 
 
 def test_manifest_names_every_file(world: World) -> None:

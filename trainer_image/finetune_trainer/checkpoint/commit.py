@@ -13,6 +13,7 @@ from finetune_artifacts import AlreadyExists, Progress, Store
 from finetune_trainer.checkpoint import files
 from finetune_trainer.checkpoint.digest import trainable_digest
 from finetune_trainer.checkpoint.fences import fenced, refuse_if_fenced
+from finetune_trainer.checkpoint.find import read_manifest
 from finetune_trainer.checkpoint.snapshot import Snapshot
 from finetune_trainer.common.clock import monotonic, timestamp
 
@@ -62,7 +63,10 @@ def commit(
     try:
         checkpoints.put_if_absent(f"{name}/{layout.MANIFEST}", manifest.model_dump_json(by_alias=True).encode())
     except AlreadyExists:
-        raise fenced(config.attempt, config.attempt) from None
+        # Ours, if an earlier try was answered too late: this attempt's fence has one holder.
+        there = read_manifest(checkpoints, name)
+        if there is None or there.files != manifest.files:
+            raise fenced(config.attempt, config.attempt) from None
     return CheckpointReport(
         step=position.step,
         attempt=config.attempt,

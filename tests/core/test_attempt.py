@@ -193,7 +193,7 @@ def test_a_lost_node_ends_the_attempt_without_waiting_for_its_pods() -> None:
     world = then(world, decided)
     assert decide(replace(world, fresh=False)).need_fresh
     deletes = decide(world).deletes
-    assert [(d.resource.kind, d.uid) for d in deletes] == [("Job", "uid-job-1"), ("Secret", None)]
+    assert [(d.resource.kind, d.uid) for d in deletes] == [("Secret", None), ("Job", "uid-job-1")]
     world = replace(
         world,
         jobs=(batch_job(1, deletionTimestamp=ts(121)),),
@@ -211,7 +211,7 @@ def test_suspend_deletes_the_job_and_keeps_the_attempt_number() -> None:
     assert decided.status is not None
     assert decided.status["attempts"][0]["stopping"] == "Suspended"
     world = then(world, decided)
-    assert decide(world).deletes[0].name == "bot-1"
+    assert decide(world).deletes[-1].name == "bot-1"
     gone = (pod(0, code=85, words=words(0, 85, step=7, checkpoint=checkpoint(7))), pod(1, code=85))
     world = replace(world, jobs=(), pods=gone, gone_pods=frozenset(p["metadata"]["uid"] for p in gone))
     made = decide(world)

@@ -82,10 +82,10 @@ def end_job(d: Draft, job: Obj) -> None:
     if not d.observed.fresh:
         d.need_fresh = True
         return
-    d.deletes.append(Delete(JOBS, d.namespace, name_of(job), uid_of(job)))
-    if labels_of(job).get(LABEL_ROLE) == ROLE_TRAINER:
+    if labels_of(job).get(LABEL_ROLE) == ROLE_TRAINER:  # first: once the Job is going away nobody comes back here
         secret = token_secret(d.name, int(labels_of(job)[LABEL_ATTEMPT]), d.uid)
         d.deletes.append(Delete(SECRETS, d.namespace, secret, None, foreground=False))
+    d.deletes.append(Delete(JOBS, d.namespace, name_of(job), uid_of(job)))
 
 
 def _without_job(d: Draft, attempt: AttemptStatus) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from fakeapi import FakeApiServer, install_crd
 
-from tests.apiserver.differential import KINDS, WIDGETS, FakeServer, RealServer, Runner, Server, Writer
+from tests.apiserver.differential import FakeServer, RealServer, Runner, Server
+from tests.apiserver.operations import KINDS, WIDGETS
+from tests.apiserver.script import Writer
 
 pytestmark = pytest.mark.apiserver
 

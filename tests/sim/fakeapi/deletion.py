@@ -76,7 +76,7 @@ def delete_object(server: FakeApiServer, resource: Resource, namespace: str, nam
         )
     old = server.get(resource, namespace, name)
     _preconditions(resource, old, options)
-    obj = copy(old)
+    obj: Obj = copy(old)
     meta = obj["metadata"]
     graceful, pending = _graceful(resource, obj, options, server.clock.now())
     if pending:

@@ -6,6 +6,7 @@ wording closely enough to be recognised in a log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -92,7 +93,7 @@ def apply_conflict(causes: list[tuple[str, str]]) -> ApiError:
     return ApiError(409, "Conflict", message, details=details)
 
 
-def invalid(group: str, kind: str, name: str, causes: list[tuple[str, str, str]]) -> ApiError:
+def invalid(group: str, kind: str, name: str, causes: Sequence[tuple[str, str, str]]) -> ApiError:
     """`causes`: (field, reason such as FieldValueInvalid, message)."""
     details: dict[str, Any] = {
         "name": name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import yaml
@@ -113,7 +113,7 @@ class HttpFrontend:
             self._watches.discard(watch)
         return stream
 
-    async def _lines(self, watch: Watch, client: str, limit: float) -> AsyncIterator[bytes]:
+    async def _lines(self, watch: Watch, client: str, limit: float) -> AsyncGenerator[bytes, None]:
         waker = asyncio.Event()
         self._wakers.add(waker)
         policy = self.frontend.policy

@@ -10,18 +10,16 @@ import random
 import uuid
 from typing import Any
 
-from . import errors, managers, selectors
+from . import applying, codec, errors, managers, selectors
 from .clock import FakeClock
 from .deletion import delete_object, finalizers_gone
-from .jsontools import copy, digest, rfc3339
+from .jsontools import copy, rfc3339
 from .kinds import BUILTIN, Resource
 from .patches import json_patch, merge_patch, strategic_patch
 from .store import Key, Obj, Store
 from .strategies import Context, Strategy, immutable
-from .strategies.custom import Custom
-from .strategies.typed import decode as decode_typed
 from .writes import WriteLog
-from .zero import fill, zero
+from .zero import zero
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 APPLY = "application/apply-patch+yaml"
@@ -86,16 +84,16 @@ class FakeApiServer:
     # Writing
 
     def create(self, resource: Resource, namespace: str, body: Obj, params: dict[str, str], manager: str) -> Obj:
-        obj = self._decode(resource, namespace, body, params)
+        obj = codec.decode(resource, namespace, body, params)
         meta = obj["metadata"]
         versioned = bool(meta.get("resourceVersion"))
         for name in _SERVER_SET:
             meta.pop(name, None)
         who = managers.Manager(manager, "Update", resource.api_version)
         obj = self._created(resource, obj, who)
-        return self._insert(resource, namespace, obj, params, "create", versioned)
+        return self.insert(resource, namespace, obj, params, "create", versioned)
 
-    def _insert(
+    def insert(
         self,
         resource: Resource,
         namespace: str,
@@ -129,7 +127,7 @@ class FakeApiServer:
             obj.pop("status", None)
         context = Context(self.clock.now(), self._allocate_ip, self._stored_otherwise.add)
         obj = resource.strategy.prepare_create(obj, context)
-        self._validate(resource, obj, None)
+        codec.validate(resource, obj, None)
         if versioned:
             raise errors.ApiError(500, "", "resourceVersion should not be set on objects to be created")
         key = self.key(resource, namespace, meta["name"])
@@ -154,7 +152,7 @@ class FakeApiServer:
         subresource: str = "",
     ) -> tuple[Obj, bool]:
         """PUT. Returns the object and whether it was created."""
-        new = self._decode(resource, namespace, body, params)
+        new = codec.decode(resource, namespace, body, params)
         sent = new["metadata"].get("name")
         if sent and sent != name:
             raise errors.bad_request(f"the name of the object ({sent}) does not match the name on the URL ({name})")
@@ -171,7 +169,7 @@ class FakeApiServer:
                 raise errors.not_found(resource.group, resource.plural, name)
             self._need_namespace(resource, namespace)
             obj = self._created(resource, new, who)
-            return self._insert(resource, namespace, obj, params, "update"), True
+            return self.insert(resource, namespace, obj, params, "update"), True
         if uid and uid != old["metadata"]["uid"]:
             raise self._precondition(resource, name, uid, old["metadata"]["uid"])
         if not version and not resource.unconditional_update:
@@ -187,7 +185,7 @@ class FakeApiServer:
                     )
                 ],
             )
-        self._check_version(resource, old, version)
+        self.check_version(resource, old, version)
         return self._replace(resource, old, new, params, who, "update"), False
 
     def patch(
@@ -202,7 +200,7 @@ class FakeApiServer:
         subresource: str = "",
     ) -> tuple[Obj, bool]:
         if content_type == APPLY:
-            return self._apply(resource, namespace, name, body, params, subresource)
+            return applying.apply(self, resource, namespace, name, body, params, subresource)
         function = _PATCHES.get(content_type)
         if function is None or (resource.custom and function is strategic_patch):
             raise errors.unsupported_media_type(
@@ -218,84 +216,23 @@ class FakeApiServer:
             )
         old = self.get(resource, namespace, name)
         patched = function(copy(old), body)
-        new = self._decode(resource, namespace, patched, params)
+        new = codec.decode(resource, namespace, patched, params)
         if new["metadata"].get("name") != name:
             raise errors.bad_request("the name of the object does not match the name on the URL")
-        self._check_version(resource, old, new["metadata"].get("resourceVersion"))
+        self.check_version(resource, old, new["metadata"].get("resourceVersion"))
         who = managers.Manager(manager, "Update", resource.api_version, subresource)
         return self._replace(resource, old, new, params, who, "patch"), False
 
-    def _apply(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        body: Any,
-        params: dict[str, str],
-        subresource: str,
-    ) -> tuple[Obj, bool]:
-        manager = params.get("fieldManager")
-        if not manager:
-            raise errors.invalid(
-                "meta.k8s.io",
-                "PatchOptions",
-                "",
-                [("fieldManager", "FieldValueRequired", "Required value: is required for apply patch")],
-            )
-        if not isinstance(body, dict) or not body.get("kind") or not body.get("apiVersion"):
-            raise errors.bad_request("invalid object type: apiVersion and kind are needed in an apply patch")
-        applied = copy(body)
-        meta = applied.setdefault("metadata", {})
-        if applied["apiVersion"] != resource.api_version:
-            raise errors.bad_request(
-                f"Incorrect version specified in apply patch. Specified patch version: {applied['apiVersion']}, "
-                f"expected: {resource.api_version}"
-            )
-        if meta.get("managedFields") is not None:
-            raise errors.bad_request("metadata.managedFields must be nil")
-        if meta.setdefault("name", name) != name:
-            raise errors.bad_request("the name in the apply patch does not match the name on the URL")
-        old = self.store.get(self.key(resource, namespace, name))
-        if old is None and subresource and not resource.create_on_update:
-            raise errors.not_found(resource.group, resource.plural, name)
-        self._check_typed(resource, applied)
-        if old is None and meta.get("uid"):
-            raise errors.conflict(
-                resource.group,
-                resource.plural,
-                name,
-                f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found",
-            )
-        who = managers.Manager(manager, "Apply", resource.api_version, subresource)
-        obj = managers.apply(
-            old,
-            applied,
-            who,
-            resource.type,
-            self.clock.now(),
-            force=params.get("force") in ("true", "True", "1"),
-            reset=resource.reset(subresource),
-            empty=self._empty(resource),
-        )
-        managed = obj["metadata"].pop("managedFields", None)
-        obj = self._decode(resource, namespace, obj, params)
-        if managed:
-            obj["metadata"]["managedFields"] = managed
-        if old is None:
-            return self._insert(resource, namespace, obj, params, "apply"), True
-        self._check_version(resource, old, obj["metadata"].get("resourceVersion"))
-        return self._store_update(resource, old, obj, params, subresource, "apply"), False
-
     def delete(self, resource: Resource, namespace: str, name: str, options: Obj | None, params: dict[str, str]) -> Obj:
-        return delete_object(self, resource, namespace, name, {**(options or {}), **_query_options(params)})
+        return delete_object(self, resource, namespace, name, {**(options or {}), **codec.query_options(params)})
 
     # Shared steps
 
     def _created(self, resource: Resource, obj: Obj, who: managers.Manager) -> Obj:
-        empty = self._empty(resource)
+        empty = self.empty(resource)
         return managers.update(None, obj, who, resource.type, self.clock.now(), resource.reset(""), empty)
 
-    def _empty(self, resource: Resource) -> Obj:
+    def empty(self, resource: Resource) -> Obj:
         return {} if resource.custom else zero(resource.group, resource.kind)
 
     def _replace(
@@ -307,19 +244,19 @@ class FakeApiServer:
         who: managers.Manager,
         verb: str,
     ) -> Obj:
-        scoped = _for_endpoint(resource, old, new, who.subresource)
+        scoped = codec.for_endpoint(resource, old, new, who.subresource)
         obj = managers.update(old, scoped, who, resource.type, self.clock.now(), resource.reset(who.subresource))
-        return self._store_update(resource, old, obj, params, who.subresource, verb)
+        return self.store_update(resource, old, obj, params, who.subresource, verb)
 
-    def _store_update(
+    def store_update(
         self, resource: Resource, old: Obj, new: Obj, params: dict[str, str], subresource: str, verb: str
     ) -> Obj:
         """The part of an update that follows field ownership; ends in a write, in nothing, or in the object's end."""
         sent = new["metadata"].get("uid")
-        new = _for_endpoint(resource, old, new, subresource)
+        new = codec.for_endpoint(resource, old, new, subresource)
         meta, was = new["metadata"], old["metadata"]
         if sent and sent != was["uid"] and not (resource.custom and subresource):
-            raise errors.invalid(resource.group, resource.kind, was["name"], [tuple(immutable("metadata.uid", sent))])
+            raise errors.invalid(resource.group, resource.kind, was["name"], [immutable("metadata.uid", sent)])
         for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
             meta.pop(name, None)
             if name in was:
@@ -331,14 +268,14 @@ class FakeApiServer:
         meta = new["metadata"]
         if not subresource:
             new = resource.strategy.prepare_update(new, old)
-            if (resource.generation or resource.custom) and _generation_moves(resource, new, old):
+            if (resource.generation or resource.custom) and codec.generation_moves(resource, new, old):
                 meta["generation"] = was.get("generation", 0) + 1
-            self._validate(resource, new, old)
-            self._validate_metadata(resource, new, old)
+            codec.validate(resource, new, old)
+            codec.validate_metadata(resource, new, old)
         elif subresource == "status":
             causes = resource.strategy.validate_status(new, old)
             if causes:
-                raise errors.invalid(resource.group, resource.kind, was["name"], [tuple(c) for c in causes])
+                raise errors.invalid(resource.group, resource.kind, was["name"], causes)
         if params.get("dryRun"):
             return new
         if finalizers_gone(new, old):
@@ -353,97 +290,7 @@ class FakeApiServer:
         self.writes.record(verb if not subresource else f"{verb}/{subresource}", resource, stored, stored)
         return stored
 
-    def _decode(self, resource: Resource, namespace: str, body: Any, params: dict[str, str]) -> Obj:
-        if not isinstance(body, dict):
-            raise errors.bad_request("the body is not an object")
-        obj: Obj = copy(body)
-        if resource.custom and not (obj.get("kind") and obj.get("apiVersion")):
-            raise errors.bad_request("Object 'Kind' is missing in the body")
-        if obj.get("kind", resource.kind) != resource.kind or (
-            obj.get("apiVersion", resource.api_version) != resource.api_version
-        ):
-            raise errors.bad_request(
-                f"the object provided is {obj.get('apiVersion')} {obj.get('kind')}, "
-                f"expected {resource.api_version} {resource.kind}"
-            )
-        obj["kind"], obj["apiVersion"] = resource.kind, resource.api_version
-        meta = obj["metadata"] = dict(obj.get("metadata") or {})
-        sent = meta.get("namespace")
-        if resource.namespaced and sent and sent != namespace:
-            raise errors.bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
-        if resource.namespaced:
-            meta["namespace"] = namespace
-        elif sent:
-            raise errors.bad_request("namespace must not be set on a cluster-scoped object")
-        strict = params.get("fieldValidation") == "Strict"
-        if isinstance(resource.strategy, Custom):
-            unknown = resource.strategy.unknown(obj)
-            if unknown and strict:
-                listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-                raise errors.bad_request(f"{resource.kind} cannot be handled: strict decoding error: {listed}")
-        elif resource.kind != "CustomResourceDefinition":
-            obj = fill(decode_typed(obj, resource.kind, strict=strict), zero(resource.group, resource.kind))
-        meta = obj["metadata"]
-        for name in ("labels", "annotations", "finalizers", "ownerReferences"):
-            if name in meta and not meta[name]:
-                del meta[name]
-        return resource.strategy.decode(obj)
-
-    def _check_typed(self, resource: Resource, applied: Obj) -> None:
-        """An applied configuration is typed before anything is merged; what has no type is a server error there."""
-        if isinstance(resource.strategy, Custom):
-            wrong = [f"{path}: field not declared in schema" for path in resource.strategy.unknown(applied)]
-            wrong += resource.strategy.mistyped(applied)
-        else:
-            try:
-                decode_typed(applied, resource.kind, strict=True)
-                wrong = []
-            except errors.ApiError as failure:
-                wrong = [failure.message]
-        if wrong:
-            raise errors.ApiError(500, "", f"failed to create typed patch object ({'; '.join(wrong)})")
-
-    def _validate(self, resource: Resource, new: Obj, old: Obj | None) -> None:
-        causes = [tuple(c) for c in resource.strategy.validate(new, old)]
-        name = new["metadata"]["name"]
-        if old is None and not _is_dns_name(name):
-            causes.insert(
-                0,
-                (
-                    "metadata.name",
-                    "FieldValueInvalid",
-                    f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must consist of lower case '
-                    "alphanumeric characters, '-' or '.'",
-                ),
-            )
-        for key, value in (new["metadata"].get("labels") or {}).items():
-            if len(value) > 63:
-                causes.append(
-                    ("metadata.labels", "FieldValueInvalid", f'Invalid value: "{key}": must be no more than 63 bytes')
-                )
-        if causes:
-            raise errors.invalid(resource.group, resource.kind, name, causes)  # type: ignore[arg-type]
-
-    def _validate_metadata(self, resource: Resource, new: Obj, old: Obj) -> None:
-        if "deletionTimestamp" in old["metadata"]:
-            extra = set(new["metadata"].get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
-            if extra:
-                raise errors.invalid(
-                    resource.group,
-                    resource.kind,
-                    new["metadata"]["name"],
-                    [
-                        (
-                            "metadata.finalizers",
-                            "FieldValueForbidden",
-                            "Forbidden: no new finalizers can be added if the object is being deleted",
-                        )
-                    ],
-                )
-
-    def _check_version(self, resource: Resource, old: Obj, version: str | None) -> None:
+    def check_version(self, resource: Resource, old: Obj, version: str | None) -> None:
         if version and version != old["metadata"]["resourceVersion"]:
             raise errors.conflict(resource.group, resource.plural, old["metadata"]["name"], errors.MODIFIED)
 
@@ -463,66 +310,6 @@ class FakeApiServer:
     def _allocate_ip(self) -> str:
         self._ips += 1
         return f"10.96.{self._ips // 250}.{self._ips % 250 + 1}"
-
-    def body_digest(self, obj: Obj) -> str:
-        return digest(obj)
-
-
-def _query_options(params: dict[str, str]) -> Obj:
-    options: Obj = {}
-    if params.get("propagationPolicy"):
-        options["propagationPolicy"] = params["propagationPolicy"]
-    if params.get("gracePeriodSeconds"):
-        options["gracePeriodSeconds"] = int(params["gracePeriodSeconds"])
-    if params.get("dryRun"):
-        options["dryRun"] = [params["dryRun"]]
-    return options
-
-
-def _for_endpoint(resource: Resource, old: Obj, new: Obj, subresource: str) -> Obj:
-    """The main endpoint keeps the old status; `/status` keeps everything else."""
-    if subresource == "status":
-        if resource.custom:
-            meta = {**old["metadata"]}
-            meta.pop("managedFields", None)
-            if "managedFields" in new["metadata"]:
-                meta["managedFields"] = new["metadata"]["managedFields"]
-            out = {**old, "metadata": meta}
-        else:
-            meta = dict(new["metadata"])
-            if resource.kind == "Pod":
-                meta.pop("ownerReferences", None)
-                if "ownerReferences" in old["metadata"]:
-                    meta["ownerReferences"] = old["metadata"]["ownerReferences"]
-            out = {**new, "metadata": meta}
-            out.pop("spec", None)
-            if "spec" in old:
-                out["spec"] = old["spec"]
-        out.pop("status", None)
-        if "status" in new:
-            out["status"] = new["status"]
-        return out
-    if not resource.has_status:
-        return new
-    out = {k: v for k, v in new.items() if k != "status"}
-    if "status" in old:
-        out["status"] = old["status"]
-    return out
-
-
-def _generation_moves(resource: Resource, new: Obj, old: Obj) -> bool:
-    if resource.custom:
-        ignored = {"metadata", "status"} if resource.has_status else {"metadata"}
-        return {k: v for k, v in new.items() if k not in ignored} != {k: v for k, v in old.items() if k not in ignored}
-    return new.get("spec") != old.get("spec")
-
-
-def _is_dns_name(name: str) -> bool:
-    parts = name.split(".")
-    return len(name) <= 253 and all(
-        part and part[0].isalnum() and part[-1].isalnum() and part.replace("-", "").isalnum() and part == part.lower()
-        for part in parts
-    )
 
 
 __all__ = ["APPLY", "FakeApiServer", "Strategy"]

@@ -9,7 +9,7 @@ from typing import Any
 from fakeapi.clock import START, FakeClock
 
 
-class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Jumping(selectors.DefaultSelector):
     loop: JumpingLoop
 
     def select(self, timeout: float | None = None) -> Any:

@@ -34,7 +34,7 @@ class Custom(Strategy):
         self._status_validator = jsonschema.Draft4Validator(status) if status else None
 
     def decode(self, obj: Obj) -> Obj:
-        kept = {k: obj.pop(k) for k in ("apiVersion", "kind", "metadata") if k in obj}
+        kept: Obj = {k: obj.pop(k) for k in ("apiVersion", "kind", "metadata") if k in obj}
         if self._schema:
             obj = _prune(drop_nulls(obj), self._schema)
             _fill(obj, self._schema)

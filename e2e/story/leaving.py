@@ -48,4 +48,6 @@ def leftovers(stage: Stage) -> list[str]:
     found = [f"{o['kind']} {o['metadata']['namespace']}/{o['metadata']['name']}" for o in json.loads(out)["items"]]
     cluster_wide = stage.kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
     found += [name for name in cluster_wide.split() if "finetune" in name]
+    leases = stage.kubectl("-n", SYSTEM, "get", "leases", "-o", "name")
+    found += [name for name in leases.split() if "finetune" in name]
     return found

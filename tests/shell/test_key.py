@@ -35,3 +35,10 @@ async def test_a_useless_secret_is_told_in_words(world: World, data: dict[str, s
     world.api.create("", "secrets", "team", {"metadata": {"name": KEY_SECRET}, "data": data})
     with pytest.raises(ConfigError, match=f"team/{KEY_SECRET} has no usable field"):
         await installation_key(Client(world.transport("operator")), "team")
+
+
+async def test_the_key_belongs_to_its_owner(world: World) -> None:
+    client = Client(world.transport("operator"))
+    crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "name": "x", "uid": "u"}
+    await installation_key(client, "team", owners=[crd])
+    assert world.get("", "secrets", "team", KEY_SECRET)["metadata"]["ownerReferences"] == [crd]

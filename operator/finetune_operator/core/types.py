@@ -38,6 +38,7 @@ SECRETS = Resource("", "v1", "secrets", "Secret")
 NETWORKPOLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 EVENTS = Resource("", "v1", "events", "Event")
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 BY_KIND = {r.kind: r for r in (FINETUNEJOBS, JOBS, PODS, SERVICES, SECRETS, NETWORKPOLICIES, NODES, EVENTS, LEASES)}
 

@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+    parser.add_argument("--version", action="version", version=f"finetune-operator {version('finetune-operator')}")
 
     def add(flag: str, text: str, default: str = "") -> None:
         env = _env_name(flag)

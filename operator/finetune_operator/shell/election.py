@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -68,6 +68,8 @@ class Election:
         self._seen_at = 0.0
         self._renewed_at: float | None = None
         self._held: Json | None = None
+        self.owners: Sequence[Json] = ()
+        """Owner references of a Lease that is made anew."""
         self.reached_at: float | None = None
         """When the Lease was last read or written."""
 
@@ -153,7 +155,7 @@ class Election:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         changes = int(spec.get("leaseTransitions") or 0)
         same = spec.get("holderIdentity") == holder
-        meta: Json = {"name": self._name, "namespace": self._namespace}
+        meta: Json = {"name": self._name, "namespace": self._namespace, "ownerReferences": list(self.owners)}
         if lease is not None:
             meta = {k: v for k, v in lease["metadata"].items() if k != "managedFields"}
         return {

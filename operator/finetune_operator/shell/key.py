@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from finetune_operator.core.names import LABEL_MANAGED_BY, MANAGER
 from finetune_operator.core.types import SECRETS
@@ -25,7 +25,11 @@ _BYTES_MIN = 16
 
 
 async def installation_key(
-    client: Client, namespace: str, *, random: Callable[[int], bytes] = secrets.token_bytes
+    client: Client,
+    namespace: str,
+    *,
+    owners: Sequence[Json] = (),
+    random: Callable[[int], bytes] = secrets.token_bytes,
 ) -> bytes:
     """The key, made at the first start. Two replicas starting together end with the same one."""
     try:
@@ -36,7 +40,12 @@ async def installation_key(
     body: Json = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": KEY_SECRET, "namespace": namespace, "labels": {LABEL_MANAGED_BY: MANAGER}},
+        "metadata": {
+            "name": KEY_SECRET,
+            "namespace": namespace,
+            "labels": {LABEL_MANAGED_BY: MANAGER},
+            "ownerReferences": list(owners),
+        },
         "type": "Opaque",
         "immutable": True,
         "data": {_FIELD: base64.b64encode(key).decode()},

@@ -31,6 +31,7 @@ from finetune_operator.shell.http import LagMeter, application, serve
 from finetune_operator.shell.key import installation_key
 from finetune_operator.shell.kopf_shell import Watches
 from finetune_operator.shell.metrics import Metrics
+from finetune_operator.shell.owner import crd_reference
 from finetune_operator.shell.prober import Prober
 from finetune_operator.shell.queue import WorkQueue
 from finetune_operator.shell.reconciler import PlanFn, Reconciler
@@ -239,7 +240,9 @@ class Operator:
             await asyncio.sleep(_RETRY)
 
     async def _installation_key(self) -> bytes:
-        return await installation_key(self._client, self._options.namespace)
+        owners = await crd_reference(self._client)
+        self._election.owners = owners
+        return await installation_key(self._client, self._options.namespace, owners=owners)
 
     async def _learn(self) -> None:
         try:

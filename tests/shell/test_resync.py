@@ -2,9 +2,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from fakeapi import Partition, Policy, Refuse, World
+from fakeapi import Partition, Policy, Refuse, Script, World
 from fakeapi.routes import Call
 
+from finetune_operator.core.names import LABEL_JOB
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.store import Store
@@ -62,6 +63,30 @@ def test_what_was_deleted_without_an_event_is_found(world: World) -> None:
         assert rig.woken == [KEY]
         assert rig.store.keys() == []
         assert rig.missed == [("FineTuneJob", 1)]
+
+    run(story())
+
+
+def test_what_was_found_before_a_round_failed_is_not_lost(world: World) -> None:
+    world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob())
+    labels = {**MANAGED, LABEL_JOB: "bot"}
+    container = {"name": "main", "image": "i"}
+    body = {"metadata": {"name": "bot-preflight", "labels": labels}, "spec": {"containers": [container]}}
+    made = world.api.create("", "pods", "team", body)
+
+    async def story() -> None:
+        rig = Rig(world)
+        await rig.resync.round()
+        rig.woken.clear()
+        world.api.delete("", "pods", made)
+        world.settle()
+        script = Script()
+        script.add(lambda call: call.resource.plural == "jobs", Refuse(403))
+        world.frontend.policy = script
+        with pytest.raises(errors.Forbidden):
+            await rig.resync.round()
+        assert rig.woken == [KEY]
+        assert rig.resync.rounds == 1
 
     run(story())
 

@@ -60,22 +60,19 @@ class Resync:
         return self.age > 3 * self._interval + 60
 
     async def round(self) -> None:
-        """One LIST of every kind. Raises errors.ApiError; the store then keeps what earlier kinds brought."""
+        """One LIST of every kind. Raises errors.ApiError; what was found until then is kept, and its jobs are woken."""
         began = self._clock()
-        affected: set[Key] = set()
         for resource, selector in SELECTORS.items():
-            changed = await self._one(resource, selector)
-            if self.rounds and changed:
-                self._missed(resource.kind, len(changed))
-            affected |= changed
+            await self._one(resource, selector)
         self._good = began
         self.rounds += 1
-        for key in affected if self.rounds > 1 else self._store.keys():
-            self._enqueue(key)
+        if self.rounds == 1:
+            known = self._store.keys()
+            for key in known:
+                self._enqueue(key)
 
-    async def _one(self, resource: Resource, selector: str) -> frozenset[Key]:
+    async def _one(self, resource: Resource, selector: str) -> None:
         for last in (False, True):
-            affected: set[Key] = set()
             listed: set[Ref] = set()
             version = ""
             try:
@@ -83,14 +80,20 @@ class Resync:
                     version = at
                     for obj in page:
                         listed.add(ref_of(obj))
-                        affected |= self._store.apply(None, obj)
+                        self._found(resource, self._store.apply(None, obj))
                     await asyncio.sleep(0)  # watches and probes go on between pages
             except errors.Gone:
                 if last:
                     raise
                 continue
-            return frozenset(affected) | self._store.prune(resource.kind, listed, version)
-        raise AssertionError("unreachable")
+            self._found(resource, self._store.prune(resource.kind, listed, version))
+            return
+
+    def _found(self, resource: Resource, affected: frozenset[Key]) -> None:
+        if self.rounds and affected:
+            self._missed(resource.kind, len(affected))
+            for key in affected:
+                self._enqueue(key)
 
     async def run(self) -> None:
         """Rounds until cancelled; a failed one is tried again sooner."""

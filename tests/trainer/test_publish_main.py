@@ -262,7 +262,7 @@ def test_a_model_that_is_not_finite_is_72(root: Path) -> None:
 
 
 def test_an_export_that_is_not_what_was_trained_is_never_uploaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A merge with a wrong scale: every weight is finite, every shape is right, the loss looks plausible."""
+    """A matrix written with a wrong scale: every weight is finite, every shape right, the loss looks plausible."""
     from finetune_trainer.publish import export
 
     honest = export._save_weights
@@ -275,7 +275,18 @@ def test_an_export_that_is_not_what_was_trained_is_never_uploaded(root: Path, mo
     monkeypatch.setattr(export, "_save_weights", tampered)
     report = run(finished(root), root)
     assert (report.exit_code, report.reason, report.stage) == (70, "MergeNotEquivalent", "Checking")
-    assert "is above 0.0001: the exported model is not the trained one" in report.message
+    assert "and the exported folder is above 0.0001: this is not the model that was trained" in report.message
+    assert not output(root).exists()
+
+
+def test_a_merge_with_a_wrong_scale_is_never_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft.tuners.lora.layer import Linear
+
+    honest = Linear.get_delta_weight
+    monkeypatch.setattr(Linear, "get_delta_weight", lambda self, adapter: 2 * honest(self, adapter))
+    report = run(finished(root, change=0.1), root)
+    assert (report.exit_code, report.reason, report.stage) == (70, "MergeNotEquivalent", "Exporting")
+    assert "and the merged one is above 0.0001" in report.message
     assert not output(root).exists()
 
 

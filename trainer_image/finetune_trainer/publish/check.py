@@ -1,8 +1,9 @@
 """Is what was written what was trained? Asked of the folder on disk, as its users will load it.
 
 A merge can go wrong silently (a wrong scale, a layer left out, an unlucky cast): every weight is finite and the loss
-looks plausible. So the logits of the model with its adapter on are compared with those of the exported folder, position
-by position.
+looks plausible. So logits are compared, position by position: first those of the merged model with those of the
+adapter on, in fp32; then, after rounding to the type that is stored, those of the folder. Rounding itself is no error,
+but it is measured and said.
 """
 
 from __future__ import annotations
@@ -58,15 +59,15 @@ def divergence(model: Any, expected: Reference, device: torch.device) -> float:
     return total / positions
 
 
-def require_equivalence(model: Any, expected: Reference, device: torch.device) -> str:
-    """The verdict in words. Raises RunError (70) when the folder computes something else than was trained."""
+def require_equivalence(model: Any, expected: Reference, device: torch.device, what: str) -> str:
+    """The verdict in words. Raises RunError (70) when `what` computes something else than was trained."""
     found = divergence(model, expected, device)
     positions = sum(len(row) for row in expected.ids)
-    words = f"KL {found:.2g} over {positions} positions between the trained model and the exported folder"
+    words = f"KL {found:.2g} over {positions} positions between the trained model and {what}"
     if not found <= MAX_KL:
         raise RunError(
             ExitCode.FAILED,
-            f"{words} is above {MAX_KL:g}: the exported model is not the trained one; nothing was published. "
+            f"{words} is above {MAX_KL:g}: this is not the model that was trained; nothing was published. "
             "Publish again, or with output.merge: false",
             reason="MergeNotEquivalent",
         )

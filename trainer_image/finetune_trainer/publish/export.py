@@ -40,32 +40,44 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 
 def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: torch.device) -> Any:
-    """The model as training left it, fp32, adapter on. Raises RunError (73) when the checkpoint does not fit."""
+    """The model as training left it, fp32, adapter on. Raises RunError (73, 72)."""
     model: Any = load_base(base, torch.float32)
     if spec.method.type is MethodType.LORA:
         model = add_lora(model, spec.method.lora or LoRA())
     load_trainable(model, checkpoint)
+    _refuse_not_finite({n: p for n, p in model.named_parameters() if p.requires_grad})
     return model.to(device).eval()
 
 
-def export(model: Any, spec: FineTuneJobSpec, base: Path, folder: Path) -> None:
-    """Writes the final artefact of `trained_model`'s answer to `folder`, which is emptied first.
+def combine(model: Any, spec: FineTuneJobSpec) -> Any:
+    """The trained model with its adapter merged in fp32, where it is to be merged; `model` must not be used then."""
+    return model.merge_and_unload() if kind_of(spec) == MERGED else model
 
-    The model must not be used afterwards: merging changes it. Raises RunError (72) when a weight is not finite.
+
+def round_to_stored(model: Any, base: Path) -> None:
+    """Every weight becomes a value that the base's own type can hold; the model stays fp32.
+
+    What is written afterwards is then exactly this model, and what rounding costs can be told apart from a bad merge.
     """
+    stored = stored_types(base)
+    usual = _usual_type(stored)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.to(_type_of(name, stored, usual)))
+
+
+def write(model: Any, spec: FineTuneJobSpec, base: Path, folder: Path) -> None:
+    """Writes the final artefact to `folder`, which is emptied first. Raises RunError (72) for values not finite."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    kind = kind_of(spec)
-    if kind == ADAPTER:
-        _refuse_not_finite({n: p for n, p in model.named_parameters() if p.requires_grad})
+    if kind_of(spec) == ADAPTER:
         model.save_pretrained(folder)
         adapter = folder / "adapter_config.json"
         adapter.write_text(json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": spec.model.uri}))
         (folder / "README.md").unlink(missing_ok=True)
         _copy_files(base, folder, skip=("config.json", "generation_config.json"))
         return
-    if kind == MERGED:
-        model = model.merge_and_unload()
     _save_weights(model, stored_types(base), folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     _copy_files(base, folder)
@@ -83,12 +95,15 @@ def _save_weights(model: Any, stored: Mapping[str, TensorInfo], folder: Path) ->
     usual = _usual_type(stored)
     state = {}
     for name, tensor in model.state_dict().items():
-        wanted = _TYPES.get(stored[name].dtype, usual) if name in stored else usual
-        state[name] = tensor.to("cpu", wanted) if tensor.is_floating_point() else tensor.cpu()
+        state[name] = tensor.to("cpu", _type_of(name, stored, usual)) if tensor.is_floating_point() else tensor.cpu()
     _refuse_not_finite(state)
     # A base with sampling defaults that transformers now calls invalid must not fail here; its own file is copied.
     model.generation_config = GenerationConfig()
     model.save_pretrained(folder, state_dict=state, max_shard_size=_SHARD)
+
+
+def _type_of(name: str, stored: Mapping[str, TensorInfo], usual: torch.dtype) -> torch.dtype:
+    return _TYPES.get(stored[name].dtype, usual) if name in stored else usual
 
 
 def _usual_type(stored: Mapping[str, TensorInfo]) -> torch.dtype:

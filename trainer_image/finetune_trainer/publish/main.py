@@ -36,7 +36,7 @@ from finetune_trainer.common.stores import open_checkpoints, open_for, open_run
 from finetune_trainer.model.published import read_manifest
 from finetune_trainer.publish.cache import cache_key, read_metrics, write_metrics
 from finetune_trainer.publish.gate import evaluate_gate, in_words, passed
-from finetune_trainer.publish.kind import ADAPTER, kind_of
+from finetune_trainer.publish.kind import ADAPTER, MERGED, kind_of
 from finetune_trainer.publish.threads import choose_threads, usable_cpus
 from finetune_trainer.publish.upload import refuse_taken, upload
 
@@ -143,27 +143,37 @@ class _Publish:
         self._enter("Exporting")
         folder = self.places.scratch / "publish" / "model"
         trained = export.trained_model(spec, base, checkpoint, device)
-        expected = check.reference(trained, check.probe_ids([splits.validation, splits.train]), device)
-        export.export(trained, spec, base, folder)
+        probes = check.probe_ids([splits.validation, splits.train])
+        expected = check.reference(trained, probes, device)
+        final = export.combine(trained, spec)
         del trained
+        if kind == MERGED:
+            log.event("merged", equivalence=check.require_equivalence(final, expected, device, "the merged one"))
+        if kind != ADAPTER:
+            export.round_to_stored(final, base)
+            log.event("rounded to the base's types", kl=check.divergence(final, expected, device))
+            expected = check.reference(final, probes, device)
+        export.write(final, spec, base, folder)
+        del final
         _free()
 
         self._enter("Checking")
         if kind != ADAPTER:
             check.require_same_layout(export.stored_types(base), export.stored_types(folder))
         exported: Any = check.load_exported(base, folder, kind, torch.float32, device)
-        log.event("exported", kind=kind, equivalence=check.require_equivalence(exported, expected, device))
+        words = check.require_equivalence(exported, expected, device, "the exported folder")
+        log.event("exported", kind=kind, equivalence=words)
         if not evaluate:
             return folder
 
         self._enter("Evaluating")
         measure = Measure(spec, splits.validation, tokenizer, pad_id(tokenizer), device, self._progress)
-        final = measure.model(exported.to(dtype), "final")
+        last = measure.model(exported.to(dtype), "final")
         del exported
         _free()
         first = measure.model(load_base(base, dtype).to(device).eval(), "base")
         _free()
-        self.metrics = measure.combine(first, final)
+        self.metrics = measure.combine(first, last)
         for name, value in self.metrics.items():
             log.event("metric", name=name, base=value.base, final=value.final, samples=value.samples)
         write_metrics(run, key, self.metrics, timestamp())

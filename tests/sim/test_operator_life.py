@@ -71,6 +71,7 @@ def test_reclaimed_node_loses_no_step() -> None:
         moments = ["noticedAt", "checkpointRequestedAt", "checkpointCommittedAt", "podsReleasedAt", "resumedAt"]
         assert all(record.get(m) for m in moments), record
         assert record["lostSteps"] == 0
+        assert record["checkpointStep"] == first["endStep"], "the answer to the stop, not the periodic one before"
         assert record["node"] == node
         assert status["restarts"] == 0
 

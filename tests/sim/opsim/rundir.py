@@ -95,7 +95,10 @@ class Gang:
         step = self.committed(now)
         if step == 0:
             return None
-        at = self.stop_at if self.stop_at is not None and now >= self.stop_at else now
+        assert self.started is not None
+        at = self.started + (step - self.start_step) * self.run.step_seconds
+        if self.stop_at is not None and now >= self.stop_at and self.broken_at is None:
+            at = self.stop_at
         return CheckpointReport(
             step=step,
             attempt=self.attempt,

@@ -62,6 +62,19 @@ def test_a_lora_run_becomes_a_merged_model_that_plain_transformers_loads(root: P
         assert (folder / name).read_bytes() == (root / "base" / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_published_model_may_be_the_base_of_the_next_one(root: Path) -> None:
+    config = finished(root)
+    for name in (MANIFEST, "README.md"):
+        (root / "base" / name).write_text("{}")
+    (root / "base" / "LICENSE").write_text("free")
+    report = run(config, root)
+    assert report.exit_code == 0, report.message
+    assert manifest(output(root)).lineage.run_key == RUN_KEY
+    assert (output(root) / "LICENSE").exists()
+    assert not (output(root) / "README.md").exists()
+
+
 def test_the_manifest_names_every_file_with_its_digest_and_where_it_came_from(root: Path) -> None:
     config = finished(root)
     report = run(config, root)

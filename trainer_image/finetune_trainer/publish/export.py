@@ -16,15 +16,19 @@ import torch
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType
+from finetune_api.layout import MANIFEST
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_trainable
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.model import add_lora, load_base
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import inspect_model
+from finetune_trainer.model.published import MARKER
 from finetune_trainer.publish.kind import ADAPTER, MERGED, kind_of
 
 _SHARD = "5GB"
+_NOT_COPIED = frozenset({MANIFEST, MARKER, "README.md"})
+"""The base's own manifest and model card speak of another model."""
 _WEIGHTS = (
     ".safetensors",
     ".safetensors.index.json",
@@ -128,7 +132,12 @@ def _copy_files(base: Path, folder: Path, *, skip: tuple[str, ...] = ()) -> None
     for path in sorted(base.rglob("*")):
         relative = path.relative_to(base)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if not path.is_file() or hidden or path.name.endswith(_WEIGHTS) or relative.as_posix() in skip:
+        if (
+            not path.is_file()
+            or hidden
+            or path.name.endswith(_WEIGHTS)
+            or relative.as_posix() in _NOT_COPIED.union(skip)
+        ):
             continue
         if len(relative.parts) > 1 and relative.parts[0] != "additional_chat_templates":
             continue

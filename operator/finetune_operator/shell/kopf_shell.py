@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import kopf
+from kopf._cogs.structs.references import Insights
 
 from finetune_operator.core.types import Obj, Resource
 
@@ -109,6 +110,7 @@ class Watches:
     ) -> None:
         self._server = server
         self._connect = connect
+        self._selectors = selectors
         self._settings = make_settings(selectors)
         self._registry = make_registry(selectors, sink, self._login)
 
@@ -120,18 +122,36 @@ class Watches:
 
         `started` is called after Kopf took over the signal handlers.
         """
+        insights = Insights()
         tasks = await kopf.spawn_tasks(
-            registry=self._registry, settings=self._settings, standalone=True, clusterwide=True
+            registry=self._registry, settings=self._settings, insights=insights, standalone=True, clusterwide=True
         )
         started()
         try:
             # Not kopf.run_tasks: in the end it cancels every task of the process that it did not see at its start.
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done = await self._first_end(tasks, insights)
         finally:
             await _end(tasks)
         failures = [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
         names = ", ".join(task.get_name() for task in done)
         raise WatchesEnded(f"Kopf's {names} ended") from (failures[0] if failures else None)
+
+    async def _first_end(self, tasks: Collection[asyncio.Task[Any]], insights: Insights) -> set[asyncio.Task[Any]]:
+        check = asyncio.create_task(self._all_are_served(insights), name="look at what is served")
+        try:
+            done, _ = await asyncio.wait({*tasks, check}, return_when=asyncio.FIRST_COMPLETED)
+            if done == {check} and check.exception() is None:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done
+        finally:
+            check.cancel()
+
+    async def _all_are_served(self, insights: Insights) -> None:
+        """Kopf asks once what the API server serves, and only warns about the rest: it would never be watched."""
+        await insights.ready_resources.wait()
+        missing = {r.plural for r in self._selectors} - {r.plural for r in insights.watched_resources}
+        if missing:
+            raise WatchesEnded(f"the API server does not serve {', '.join(sorted(missing))}")
 
 
 async def _end(root_tasks: Collection[asyncio.Task[Any]]) -> None:

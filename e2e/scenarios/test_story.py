@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.cluster import Cluster
+from e2e.cluster import Cluster, chart
 from e2e.demo import tell
 from e2e.story.narrator import Narrator
 from e2e.story.stage import Stage
@@ -25,4 +25,4 @@ def test_the_story_holds(stage: Stage) -> None:
     try:
         tell(stage, set("abcdefg"))
     finally:
-        stage.cluster.install()
+        chart.install(stage.cluster)

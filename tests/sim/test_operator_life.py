@@ -259,3 +259,101 @@ def test_deleting_the_job_takes_everything_along() -> None:
         sim.settle()
         left = [key for key, _ in sim.world.server.store.all() if key.namespace == NAMESPACE and key.plural != "events"]
         assert left == []
+
+
+def test_progress_is_written_rarely() -> None:
+    """Status writes are events for every watcher: one in 15 s is enough for a job that just trains."""
+    with Sim(14) as sim:
+        sim.run_of().total = 2000
+        sim.run_of().interval = 100
+        sim.submit()
+        sim.start_operator()
+        sim.until(lambda: training(sim, 30))
+        mark = sim.world.server.writes.mark()
+        sim.run_for(900)
+        writes = sim.operator_writes(mark)
+        assert {w.kind for w in writes} <= {"FineTuneJob", "Event"}
+        assert 50 <= len([w for w in writes if w.kind == "FineTuneJob"]) <= 62
+        assert sim.status()["progress"]["step"] > 900
+
+
+def test_unreachable_pods_are_shown_and_nothing_else_follows() -> None:
+    with Sim(15) as sim:
+        sim.run_of().total = 400
+        sim.submit()
+        sim.start_operator()
+        sim.until(lambda: training(sim, 20))
+        sim.pods_unreachable = True
+        sim.run_for(200)
+        assert sim.status()["progress"]["unreachableSince"]
+        assert sim.phase() == "Running"
+        assert len(sim.alive_pods()) == 2
+        sim.pods_unreachable = False
+        sim.run_for(60)
+        assert "unreachableSince" not in sim.status()["progress"]
+        assert len(finish(sim)["attempts"]) == 1
+
+
+def test_jobs_of_a_namespace_share_one_service() -> None:
+    with Sim(16, nodes=4) as sim:
+        for name in ("one", "two"):
+            sim.submit(name)
+        sim.start_operator()
+        sim.until(lambda: all(sim.phase(n) == "Succeeded" for n in ("one", "two")), within=1200)
+        sim.settle()
+        service = sim.world.get("", "services", NAMESPACE, GANG_SERVICE)
+        assert sorted(r["name"] for r in service["metadata"]["ownerReferences"]) == ["one", "two"]
+        sim.world.api.delete("finetune.dev", "finetunejobs", sim.job("one"), propagationPolicy="Background")
+        sim.settle()
+        assert sim.world.find("", "services", NAMESPACE, GANG_SERVICE)
+        sim.world.api.delete("finetune.dev", "finetunejobs", sim.job("two"), propagationPolicy="Background")
+        sim.settle()
+        assert sim.world.find("", "services", NAMESPACE, GANG_SERVICE) is None
+
+
+def test_the_shared_service_is_there_as_long_as_anybody_needs_it() -> None:
+    """More jobs than it has owners: when its owners go, those that stay make it anew."""
+    names = [f"job{n}" for n in range(6)]
+    with Sim(19, nodes=6) as sim:
+        for name in names:
+            sim.run_of(name).total = 400
+            sim.submit(name, resources={"nodes": 1})
+        sim.start_operator()
+        sim.until(lambda: all(sim.run_of(n).newest(sim.world.clock.now()) >= 10 for n in names), within=1200)
+        owners = sim.world.get("", "services", NAMESPACE, GANG_SERVICE)["metadata"]["ownerReferences"]
+        for name in [r["name"] for r in owners]:
+            sim.world.api.delete("finetune.dev", "finetunejobs", sim.job(name), propagationPolicy="Background")
+        sim.run_for(30)
+        left = [n for n in names if sim.world.find("finetune.dev", "finetunejobs", NAMESPACE, n)]
+        assert left
+        service = sim.world.find("", "services", NAMESPACE, GANG_SERVICE)
+        assert service is not None
+        assert {r["name"] for r in service["metadata"]["ownerReferences"]} <= set(left)
+        assert all(len(sim.attempts(n)) == 1 for n in left)
+
+
+def test_a_job_of_the_same_name_starts_afresh() -> None:
+    """Deleted in the middle and applied again at once: nothing of the former is taken for its own."""
+    with Sim(17) as sim:
+        sim.submit()
+        sim.start_operator()
+        sim.until(lambda: training(sim, 15))
+        old = sim.job()["metadata"]["uid"]
+        sim.world.api.delete("finetune.dev", "finetunejobs", sim.job(), propagationPolicy="Background")
+        sim.runs.clear()
+        sim.submit()
+        status = finish(sim)
+        assert sim.job()["metadata"]["uid"] != old
+        assert status["phase"] == "Succeeded"
+        assert [a["index"] for a in status["attempts"]] == [1]
+
+
+def test_start_timeout_frees_the_gpus_and_says_why() -> None:
+    with Sim(18, nodes=1) as sim:
+        sim.submit(scheduling={"startTimeout": "60s"}, retry={"maxRestarts": 1})
+        sim.start_operator()
+        sim.until(lambda: sim.phase() == "Failed", within=600)
+        status = finish(sim)
+        assert [a["outcome"] for a in status["attempts"]] == ["StartTimeout", "StartTimeout"]
+        assert "Unschedulable" in status["attempts"][0]["message"]
+        assert not sim.alive_pods()

@@ -61,7 +61,7 @@ class Watchdog:
     def _on_change(self, change: Change) -> None:
         if change.key.plural == "finetunejobs":
             self._status(change)
-        if self._client == "operator":
+        if self._client.startswith("operator"):
             self._by_operator(change)
 
     # What the operator writes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +75,12 @@ class SimTalks:
 class OperatorProcess:
     """Runs until killed; `ended` says how a process ended that ended by itself."""
 
-    def __init__(self, sim: Sim, number: int, identity: str) -> None:
+    def __init__(self, sim: Sim, number: int, identity: str, client: str = CLIENT) -> None:
         self._sim = sim
+        self._name = client
+        sim.processes.append(self)
         self._rng = random.Random(f"{sim.seed}/{number}")
-        self.transport = sim.world.transport(CLIENT)
+        self.transport = sim.world.transport(client)
         loop = sim.loop
         self.client = Client(self.transport)
         self.store = Store()
@@ -107,19 +108,19 @@ class OperatorProcess:
         self.leading = False
         self.ended: BaseException | None = None
         self._tasks: list[asyncio.Task[Any]] = []
-        self._main = loop.create_task(self._run(), name=f"operator {number}")
+        self.main = loop.create_task(self._run(), name=f"operator {number}")
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._sim.world.clock.now() + self._sim.skew, UTC)
 
     @property
     def alive(self) -> bool:
-        return not self._main.done()
+        return not self.main.done()
 
     def kill(self) -> None:
         """kill -9: no request of this process reaches the server from here on."""
         self.transport.dead = True
-        for task in [self._main, *self._tasks]:
+        for task in [self.main, *self._tasks]:
             task.cancel()
 
     async def _run(self) -> None:
@@ -188,8 +189,8 @@ class OperatorProcess:
 
     async def _follow(self, watch: Watch) -> None:
         policy = self._sim.world.frontend.policy
-        while not policy.cut_watch(CLIENT):
-            for event in policy.events(CLIENT, watch.poll()):
+        while not policy.cut_watch(self._name):
+            for event in policy.events(self._name, watch.poll()):
                 if event["type"] == "ERROR":
                     return
                 if event["type"] != "BOOKMARK":
@@ -200,6 +201,3 @@ class OperatorProcess:
     def _take(self, kind: str | None, obj: dict[str, Any]) -> None:
         for key in self.store.apply(kind, obj):
             self.queue.add(key)
-
-
-Deaths = Callable[[], None]

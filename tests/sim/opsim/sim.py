@@ -39,6 +39,7 @@ class Sim(JobView):
         self.failures: list[BaseException] = []
         self.watchdog = Watchdog(self)
         self.operator: OperatorProcess | None = None
+        self.processes: list[OperatorProcess] = []
         self.started = 0
         self._change = asyncio.Event()
         self.world.server.store.subscribe(lambda _: self._change.set())
@@ -50,7 +51,10 @@ class Sim(JobView):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill()
+        for process in self.processes:
+            process.kill()
+        if self.processes:
+            self.loop.run_until_complete(asyncio.wait([p.main for p in self.processes]))
         self._cluster.cancel()
         self.loop.run_until_complete(asyncio.wait([self._cluster]))
         self.loop.close()
@@ -70,7 +74,7 @@ class Sim(JobView):
     def kill(self) -> None:
         if self.operator is not None:
             self.operator.kill()
-            self.loop.run_until_complete(asyncio.wait([self.operator._main]))
+            self.loop.run_until_complete(asyncio.wait([self.operator.main]))
             self.operator = None
 
     # Time
@@ -111,7 +115,7 @@ class Sim(JobView):
             raise self.failures[0]
 
     def operator_writes(self, mark: int) -> list[Any]:
-        return [w for w in self.world.server.writes.since(mark, CLIENT) if w.kind != "Lease"]
+        return [w for w in self.world.server.writes.since(mark) if w.client.startswith(CLIENT) and w.kind != "Lease"]
 
     def describe(self) -> str:
         status = self.status() if self.world.find(*FTJ, NAMESPACE, NAME) else {}

@@ -1,0 +1,53 @@
+"""What the story leaves out, on the real cluster: suspend and resume, and pods that never start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.cluster import Cluster
+from e2e.story.narrator import Narrator
+from e2e.story.stage import Stage, attempts, step
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(Cluster.current(), Narrator(quiet=True), namespace="lifecycle")
+    stage.set_up()
+    yield stage
+    stage.kubectl("delete", "namespace", stage.namespace, "--wait=false")
+
+
+def test_a_suspended_job_gives_everything_back_and_resumes_where_it_was(stage: Stage) -> None:
+    stage.apply(stage.example("01-finetune.yaml", name="paused", resources={"nodes": 1}))
+    stage.wait("paused", "step 20", lambda j: step(j) >= 20)
+    stage.kubectl("-n", stage.namespace, "patch", "ftj", "paused", "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    job = stage.wait("paused", "it is suspended", lambda j: attempts(j)[-1].get("outcome") == "Suspended")
+    saved = job["status"]["checkpoint"]["step"]
+    assert saved >= 20
+    stage.until("no trainer pod is left", lambda: not stage.trainers("paused", 1), timeout=90)
+    assert stage.get("paused")["status"]["phase"] == "Suspended"
+    stage.kubectl("-n", stage.namespace, "patch", "ftj", "paused", "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    job = stage.wait("paused", "it resumed", lambda j: len(attempts(j)) == 2 and attempts(j)[-1].get("resumedAt"))
+    assert attempts(job)[-1]["startStep"] == saved
+    assert attempts(job)[0]["lostSteps"] == 0
+    assert job["status"]["restarts"] == 0
+
+
+def test_pods_that_never_start_are_given_up_in_words(stage: Stage) -> None:
+    stuck = stage.example(
+        "01-finetune.yaml",
+        name="stuck",
+        resources={"nodes": 1, "nodeSelector": {"example.com/no-such": "node"}},
+        scheduling={"startTimeout": "5s"},
+        retry={"maxRestarts": 0},
+    )
+    stage.apply(stuck)
+    stage.until("it is given up", lambda: stage.get("stuck")["status"].get("phase") == "Failed", timeout=90)
+    status = stage.get("stuck")["status"]
+    assert status["reason"] == "MaxRestartsExceeded"
+    assert "scheduling.startTimeout" in status["message"]
+    assert "Unschedulable" in status["message"]

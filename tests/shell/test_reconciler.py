@@ -397,3 +397,19 @@ def _attempt(index: int, lost: int | None) -> Json:
 
 def test_the_resource_that_is_planned_is_the_finetunejob() -> None:
     assert FINETUNEJOBS.api_version == "finetune.dev/v1alpha1"
+
+
+def test_a_long_queue_of_passes_without_work_leaves_turns_for_others(world: World) -> None:
+    async def tell(rig: Rig) -> None:
+        for n in range(50):
+            rig.add_job(f"bot-{n}")
+        worker = asyncio.create_task(rig.reconciler.work())
+        most = done = 0
+        while done < 50:
+            await asyncio.sleep(0)
+            most = max(most, len(rig.seen) - done)
+            done = len(rig.seen)
+        worker.cancel()
+        assert most == 1
+
+    story(world, lambda observed: Plan(), tell)

@@ -96,13 +96,18 @@ class Reconciler:
         self._told: dict[Key, str] = {}
 
     async def work(self) -> None:
-        """One worker; until cancelled."""
+        """One worker; until cancelled.
+
+        A pass that finds nothing to do never waits for anything, so thousands of them in a row would keep the event
+        loop from renewing the Lease: each pass ends with a turn for everybody else.
+        """
         while True:
             key = await self._queue.take()
             try:
                 await self.process(key)
             finally:
                 self._queue.done(key)
+            await asyncio.sleep(0)
 
     async def process(self, key: Key) -> None:
         """One pass and its consequences for the queue. Raises nothing but cancellation."""

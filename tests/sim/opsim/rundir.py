@@ -46,10 +46,14 @@ class Gang:
     stop_requested: float | None = None
     broken_at: float | None = None
     stop_reasons: list[str] = field(default_factory=list)
+    refused_at: float | None = None
 
     def join(self, index: int, process: Process, now: float) -> None:
-        self.run.fence(self.attempt, now)
+        if not self.members and not self.run.claim(self, now):
+            self.refused_at = now  # a newer attempt, or one of the same number, has begun before
         self.members[index] = process
+        if self.refused_at is not None:
+            return
         if len(self.members) == self.size and self.started is None and self.broken_at is None:
             self.started = now
             self.start_step = self.run.resume_step(self.attempt, now)
@@ -118,16 +122,22 @@ class RunDirectory:
     save_seconds: float = 2.0
     fences: dict[int, float] = field(default_factory=dict)
     gangs: dict[int, Gang] = field(default_factory=dict)
+    """Those that hold the fence of their attempt."""
     published: bool = False
     preflight_waits: int = 0
     gate_passes: bool = True
+    _by_job: dict[str, Gang] = field(default_factory=dict)
 
-    def gang(self, attempt: int, size: int) -> Gang:
-        return self.gangs.setdefault(attempt, Gang(self, attempt, size))
+    def gang(self, job_uid: str, attempt: int, size: int) -> Gang:
+        return self._by_job.setdefault(job_uid, Gang(self, attempt, size))
 
-    def fence(self, attempt: int, now: float) -> None:
-        """Put-if-absent."""
-        self.fences.setdefault(attempt, now)
+    def claim(self, gang: Gang, now: float) -> bool:
+        """Puts the attempt's fence; False if a higher one exists or somebody else put this one."""
+        if any(n >= gang.attempt for n in self.fences):
+            return False
+        self.fences[gang.attempt] = now
+        self.gangs[gang.attempt] = gang
+        return True
 
     def fenced_at(self, attempt: int) -> float | None:
         return min((at for n, at in self.fences.items() if n > attempt), default=None)
@@ -155,6 +165,8 @@ class Trainer(Program):
     def done_at(self, process: Process) -> float | None:
         gang = self._gang
         times = []
+        if gang.refused_at is not None and process.running is not None:
+            times.append(process.running + 0.5)
         if gang.broken_at is not None:
             times.append(gang.broken_at + 3.0)  # survivors notice the lost peer
         elif gang.started is not None:
@@ -173,7 +185,7 @@ class Trainer(Program):
     def ending(self, process: Process, how: str, now: float) -> tuple[int, str]:
         gang = self._gang
         fenced = gang.run.fenced_at(gang.attempt)
-        if fenced is not None and fenced <= now:
+        if gang.refused_at is not None or (fenced is not None and fenced <= now):
             code = ExitCode.STOPPED_UNSAVED
         elif gang.broken_at is not None:
             code = ExitCode.STOPPED_UNSAVED if how == "term" else ExitCode.DEVICE
@@ -244,6 +256,11 @@ class Preflight(Program):
             model_revision="r1",
             data_fingerprint="f1",
             sampled_records=10,
+            **(
+                {"highest_attempt": max(run.fences, default=0)}
+                if "highest_attempt" in PreflightReport.model_fields
+                else {}
+            ),
             published=PUBLISHED if run.published else None,
             at=stamp(now),
         )

@@ -91,7 +91,8 @@ class JobView:
         size = int(self.job(labels[LABEL_JOB])["spec"]["resources"]["nodes"])
         attempt = int(labels[LABEL_ATTEMPT])
         recorded = next((a for a in self.attempts(labels[LABEL_JOB]) if a["index"] == attempt), None)
-        gang = run.gang(attempt, recorded["nodes"] if recorded else size)
+        owner = pod["metadata"]["ownerReferences"][0]["uid"]
+        gang = run.gang(owner, attempt, recorded["nodes"] if recorded else size)
         return Trainer(start_seconds=2 * self.pace, seconds=None, gang=gang, index=index)
 
 

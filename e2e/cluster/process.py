@@ -62,6 +62,10 @@ def tail(path: Path, lines: int = 15) -> str:
         return "(no log)"
 
 
+_outliving: list[subprocess.Popen[bytes]] = []
+"""Daemons that are meant to outlive this process: Python warns when such a Popen is collected."""
+
+
 @dataclass
 class Daemon:
     """One program. `folder` holds NAME.pid and NAME.log."""
@@ -116,6 +120,8 @@ class Daemon:
                 start_new_session=True,
                 cwd="/",
             )
+        if not self.with_parent:
+            _outliving.append(self._process)
         partial = self.pid_file.with_suffix(".part")
         partial.write_text(json.dumps({"pid": self._process.pid, "command": command}))
         partial.rename(self.pid_file)

@@ -150,6 +150,31 @@ def test_two_that_start_together_do_not_both_lead(world: World) -> None:
     run(story())
 
 
+def test_a_connection_that_goes_silent_leaves_time_for_another(world: World) -> None:
+    class Silent(FakeTransport):
+        hang = False
+
+        async def request(self, method: str, path: str, **more: Any) -> Any:
+            if self.hang:
+                self.hang = False
+                await asyncio.Event().wait()
+            return await super().request(method, path, **more)
+
+    async def story() -> None:
+        transport = Silent(world.frontend, "one")
+        one = Election(Client(transport), namespace="team", identity="one", clock=clock, now=wall, timing=Timing(8.0))
+        await one.acquire()
+        holding = asyncio.create_task(one.hold())
+        for _ in range(10):
+            transport.hang = True
+            await asyncio.sleep(10)
+        assert not holding.done()
+        assert one.leading
+        holding.cancel()
+
+    run(story())
+
+
 def test_release_without_the_api_server_does_not_hang(world: World) -> None:
     partition = Partition("one")
     world.frontend.policy = partition
@@ -168,3 +193,4 @@ def test_release_without_the_api_server_does_not_hang(world: World) -> None:
 def test_giving_up_comes_before_taking_over() -> None:
     timing = Timing(15.0)
     assert timing.retry < timing.deadline < timing.duration
+    assert 2 * (timing.retry + timing.patience) < timing.deadline + timing.retry

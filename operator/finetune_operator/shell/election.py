@@ -42,6 +42,11 @@ class Timing:
     def retry(self) -> float:
         return self.duration / 6
 
+    @property
+    def patience(self) -> float:
+        """With one renewal: a connection that went silent must leave time for another."""
+        return self.deadline / 3
+
 
 class Election:
     def __init__(
@@ -91,7 +96,7 @@ class Election:
             left = self._timing.deadline - (self._clock() - self._renewed_at)
             if left <= 0:
                 raise LeaseLost(f"not renewed for {self._timing.deadline:g} s")
-            if not await self._attempt(limit=left) and self._held is None:
+            if not await self._attempt(limit=min(left, self._timing.patience)) and self._held is None:
                 raise LeaseLost("another replica holds it")
 
     async def release(self) -> None:

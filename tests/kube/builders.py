@@ -154,7 +154,7 @@ class ScriptedTransport:
         params: Mapping[str, str] | None = None,
         body: Any | None = None,
         content_type: str | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109
+        timeout: float = 30.0,
     ) -> Answer:
         sent = Sent(method, path, dict(params or {}), body, content_type)
         self.sent.append(sent)

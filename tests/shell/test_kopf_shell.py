@@ -20,7 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:kopf")
 
 
 def test_only_on_event_handlers_and_a_login_are_registered() -> None:
-    registry = make_registry(SELECTORS, lambda event, obj: None, lambda: None)
+    async def login() -> None:
+        return None
+
+    registry = make_registry(SELECTORS, lambda event, obj: None, login)
     watching = registry._watching.get_all_handlers()
     assert sorted(handler.id for handler in watching) == sorted(f"watch-{r.plural}" for r in SELECTORS)
     for others in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):
@@ -135,3 +138,26 @@ async def test_a_dead_watcher_ends_it(rig: Rig) -> None:
         error = task.exception()
         assert isinstance(error, WatchesEnded)
         assert "404" in repr(error.__cause__) or "NotFound" in repr(error.__cause__)
+
+
+async def test_a_refused_token_is_no_storm_of_logins(rig: Rig) -> None:
+    script = Script()
+    script.add(lambda call: call.client == "operator", Refuse(401), times=3)
+    rig.world.frontend.policy = script
+    began = asyncio.get_running_loop().time()
+    async with running(rig):
+        await rig.until((None, "Node", "n1"))
+    seconds = asyncio.get_running_loop().time() - began
+    assert len(rig.sessions) >= 2
+    assert len(rig.sessions) - 1 <= seconds / 2.0, "at least two seconds between two logins"
+
+
+async def test_a_kind_that_is_not_served_yet_is_not_silently_left_out() -> None:
+    async with HttpFrontend(World().frontend, bookmark_every=0.2) as http:
+        rig = Rig(World(), http.url)
+        async with running(rig) as task:
+            async with asyncio.timeout(20):
+                await asyncio.wait({task})
+            assert "does not serve finetunejobs" in repr(task.exception().__cause__)  # type: ignore[union-attr]
+        for session in rig.sessions:
+            await session.close()

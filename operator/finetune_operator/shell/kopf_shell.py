@@ -10,7 +10,7 @@ A watcher that dies ends Kopf, and with it the process: a blind operator must no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,12 @@ from kopf._cogs.structs.references import Insights
 from finetune_operator.core.types import Obj, Resource
 
 REQUEST_TIMEOUT = 30.0
+_WORKERS = 64
+_IDLE = 0.01
+"""Kopf keeps a task, and with it the whole object, this many seconds after an object's last event: with its 5 s, and
+no limit, a start among thousands holds all of them in memory at once."""
 _END = 2.0
+_LOGIN_PAUSE = 2.0
 _KOPF = str(Path(kopf.__file__).parent)
 Sink = Callable[[str | None, Obj], None]
 """Takes a watch event: ADDED, MODIFIED, DELETED, or None for an object of a list."""
@@ -73,6 +78,8 @@ def make_settings(selectors: Mapping[Resource, str]) -> kopf.OperatorSettings:
     settings.networking.request_timeout = REQUEST_TIMEOUT
     settings.watching.connect_timeout = REQUEST_TIMEOUT
     settings.watching.chunk_size = 500
+    settings.queueing.worker_limit = _WORKERS
+    settings.queueing.idle_timeout = _IDLE
     settings.process.ultimate_exiting_timeout = None
     for resource, selector in selectors.items():
         if selector:
@@ -80,7 +87,9 @@ def make_settings(selectors: Mapping[Resource, str]) -> kopf.OperatorSettings:
     return settings
 
 
-def make_registry(selectors: Mapping[Resource, str], sink: Sink, login: Callable[[], Any]) -> kopf.OperatorRegistry:
+def make_registry(
+    selectors: Mapping[Resource, str], sink: Sink, login: Callable[[], Awaitable[Any]]
+) -> kopf.OperatorRegistry:
     """One `on.event` per watched resource and one login, nothing else."""
     registry = kopf.OperatorRegistry()
 
@@ -88,7 +97,7 @@ def make_registry(selectors: Mapping[Resource, str], sink: Sink, login: Callable
         sink(event["type"], event["object"])
 
     async def on_login(**_: Any) -> Any:
-        return login()
+        return await login()
 
     for resource in selectors:
         name = f"watch-{resource.plural}"
@@ -111,10 +120,15 @@ class Watches:
         self._server = server
         self._connect = connect
         self._selectors = selectors
+        self._next_login = 0.0
         self._settings = make_settings(selectors)
         self._registry = make_registry(selectors, sink, self._login)
 
-    def _login(self) -> kopf.AiohttpSession:
+    async def _login(self) -> kopf.AiohttpSession:
+        """Kopf asks again at once after each refusal; a token that expired must not become a storm of logins."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._next_login - loop.time()))
+        self._next_login = loop.time() + _LOGIN_PAUSE
         return kopf.AiohttpSession(server=self._server, aiohttp_session=self._connect())
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:

@@ -148,6 +148,8 @@ class PreflightReport(WireModel):
     data_fingerprint: Annotated[str, _clipped(128)] | None = None
     sampled_records: int | None = None
     estimate: Estimate | None = None
+    highest_fence: int = 0
+    """Of the run directory: a re-created FineTuneJob counts its attempts from above it."""
     published: PublishedModel | None = None
     """Set when the run directory already holds a committed model."""
     warnings: Annotated[list[Sentence], Field(max_length=8)] = []

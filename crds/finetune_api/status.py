@@ -184,6 +184,8 @@ class Resolved(StatusModel):
     run_uri: Long
     image: Annotated[str, Field(max_length=512)]
     frozen_digest: Short
+    highest_fence: int = 0
+    """Attempts of a former FineTuneJob in this run directory; ours are numbered from above."""
     world_size: int | None = None
     global_batch_size: int | None = None
     micro_batch_size: int | None = None

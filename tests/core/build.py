@@ -247,6 +247,17 @@ def node(name: str, *, taint: str | None = None, ready: str = "True", cordoned: 
     }
 
 
+GANG = {
+    "metadata": {
+        "name": "finetune-gang",
+        "namespace": "team",
+        "resourceVersion": "5",
+        "labels": {"app.kubernetes.io/managed-by": "finetune-operator"},
+        "ownerReferences": [{"uid": "uid-bot"}],
+    }
+}
+
+
 def seen(
     job: dict[str, Any],
     *,
@@ -256,6 +267,7 @@ def seen(
     sample: Progress | None = None,
     gone: tuple[Any, ...] = (),
     fresh: bool = True,
+    gang_service: dict[str, Any] | None = GANG,
     **more: Any,
 ) -> Observed:
     return Observed(
@@ -266,6 +278,7 @@ def seen(
         nodes={n["metadata"]["name"]: n for n in nodes},
         sample=Sample(sample.attempt, sample) if sample is not None else None,
         fresh=fresh,
+        gang_service=gang_service,
         **more,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from finetune_operator.core.types import Sample
 from tests.core.build import (
     CONFIG,
+    GANG,
     attempt,
     batch_job,
     checkpoint,
@@ -17,7 +18,9 @@ from tests.core.build import (
     ftj,
     node,
     pod,
+    preflight_pod,
     progress,
+    report,
     running,
     seen,
     status,
@@ -34,7 +37,7 @@ def open_world(**more: object):
 
 
 def test_children_follow_the_recorded_intent_in_order_and_once() -> None:
-    world = seen(ftj(status=status(attempt())))
+    world = seen(ftj(status=status(attempt())), gang_service=None)
     made = decide(world)
     assert [c["kind"] for c in made.creates] == ["Service", "NetworkPolicy", "Secret", "Job"]
     job = made.creates[-1]
@@ -59,7 +62,7 @@ def test_trainer_pods_are_restricted_and_hold_no_api_token() -> None:
 
 def test_the_run_token_is_in_the_secret_and_nowhere_else() -> None:
     made = decide(seen(ftj(status=status(attempt()))))
-    secret = made.creates[2]
+    secret = next(c for c in made.creates if c["kind"] == "Secret")
     token = secret["stringData"]["token"]
     assert len(token) == 64
     assert token not in json.dumps([c for c in made.creates if c["kind"] != "Secret"])
@@ -320,7 +323,7 @@ def test_a_job_being_deleted_is_left_to_the_garbage_collector() -> None:
 
 def test_the_network_policy_can_be_turned_off() -> None:
     made = decide(seen(ftj(status=status(attempt()))), config=replace(CONFIG, network_policies=False))
-    assert [c["kind"] for c in made.creates] == ["Service", "Secret", "Job"]
+    assert [c["kind"] for c in made.creates] == ["Secret", "Job"]
 
 
 def test_a_periodic_commit_before_the_request_is_not_the_answer_to_it() -> None:
@@ -347,3 +350,26 @@ def test_the_installations_claim_is_mounted() -> None:
     made = decide(seen(ftj(status=status(attempt()))), config=replace(CONFIG, artifacts_uri="pvc://store/runs"))
     volumes = made.creates[-1]["spec"]["template"]["spec"]["volumes"]
     assert {"name": "claim-0", "persistentVolumeClaim": {"claimName": "store"}} in volumes
+
+
+def test_a_job_made_again_counts_its_attempts_from_above_the_fences_of_its_run() -> None:
+    made = decide(seen(ftj(), pods=(preflight_pod(report(highest_fence=3)),)))
+    assert made.status is not None
+    assert [a["index"] for a in made.status["attempts"]] == [4]
+    assert made.status["phase"] == "Queued"
+
+
+def test_a_running_gang_keeps_its_names_when_the_owners_of_the_service_are_gone() -> None:
+    made = decide(open_world(gang_service=None))
+    assert [c["kind"] for c in made.creates] == ["Service"]
+
+
+def test_up_to_four_jobs_own_the_service() -> None:
+    def owned_by(*uids: str) -> dict[str, object]:
+        refs = [{"uid": uid} for uid in uids]
+        return {"metadata": {**GANG["metadata"], "ownerReferences": refs}}
+
+    (patch,) = decide(open_world(gang_service=owned_by("a", "b", "c"))).patches
+    assert [ref["uid"] for ref in patch.body["metadata"]["ownerReferences"]] == ["a", "b", "c", "uid-bot"]
+    assert patch.body["metadata"]["resourceVersion"] == "5"
+    assert decide(open_world(gang_service=owned_by("a", "b", "c", "d"))).patches == ()

@@ -71,6 +71,7 @@ def step_attempt(d: Draft) -> None:
             d.set_attempt(attempt.model_copy(update={"stopping": reason[0], "message": reason[1][:1024]}))
             d.intent = True
             return
+        ensure_gang_service(d)  # its owners may all have gone, and the names of this gang with them
     _say(d, attempt, pods)
     _probe(d, attempt, job, pods)
 
@@ -109,7 +110,7 @@ def _without_job(d: Draft, attempt: AttemptStatus) -> None:
         d.creates.append(build_gang_policy(d.job, d.config))
     d.creates.append(build_token(d.job, attempt, d.config))
     d.creates.append(build_attempt(d.job, d.spec, d.status, resolved, attempt, d.config))
-    first = attempt.index == 1
+    first = len(d.status.attempts) == 1
     d.phase(
         Phase.QUEUED if first else Phase.RECOVERING,
         Reason.QUEUED if first else Reason.RESUMING,
@@ -206,7 +207,7 @@ def _say(d: Draft, attempt: AttemptStatus, pods: list[Obj]) -> None:
     message = f"{running} of {attempt.nodes} pods run"
     if cause is not None:
         message += f"; {cause[0]}: {cause[1]}"
-    if attempt.index > 1:
+    if len(d.status.attempts) > 1:
         d.phase(Phase.RECOVERING, Reason.RESUMING, message)
     elif not pods or all(pod_node(pod) is None for pod in pods):
         d.phase(Phase.QUEUED, cause[0] if cause else Reason.QUEUED, message)

@@ -151,6 +151,7 @@ def _fold(d: Draft, pod: Obj) -> bool:
                 run_uri=f"{runs_uri(d.job, d.spec, d.config)}/{report.run_key}",
                 image=d.spec.trainer.image or d.config.trainer_image,
                 frozen_digest=frozen_digest(d.spec),
+                highest_fence=report.highest_fence,
             ),
             output=report.published,
         )

@@ -23,7 +23,9 @@ from finetune_operator.core.retry import COUNTED, Again, GiveUp, decide
 def open_attempt(d: Draft, again: Again | None = None) -> None:
     """Decide on the next attempt. An intent: its Job follows in the pass that has read this back."""
     where = d.spec.resources
-    index = d.status.attempts[-1].index + 1 if d.status.attempts else 1
+    first = not d.status.attempts
+    below = d.status.resolved.highest_fence if d.status.resolved is not None else 0
+    index = below + 1 if first else d.status.attempts[-1].index + 1
     attempt = AttemptStatus(
         index=index,
         job=attempt_job(d.name, index),
@@ -37,7 +39,7 @@ def open_attempt(d: Draft, again: Again | None = None) -> None:
         created_at=d.stamp,
     )
     d.update(attempts=[*d.status.attempts, attempt][-MAX_ATTEMPTS:], gpus=attempt.nodes * attempt.gpus_per_node)
-    if index == 1:
+    if first:
         d.phase(Phase.QUEUED, Reason.QUEUED, f"creating Job {attempt.job}")
     else:
         last = d.status.attempts[-2]

@@ -16,6 +16,7 @@ from finetune_api.reports import Estimate, PreflightReport, PublishedModel
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import run_key
 from finetune_artifacts import ArtifactError, check_writable, fingerprint
+from finetune_trainer.checkpoint.fences import highest_attempt
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.config import secrets_dir
 from finetune_trainer.common.errors import RunError
@@ -116,6 +117,7 @@ def examine(config: RunConfig) -> PreflightReport:
             checkpoint_bytes=memory.checkpoint,
             fits=fits,
         ),
+        highest_fence=highest_attempt(open_for(resolved, resolved.run_uri, resolved.runs_secret)),
         published=published,
         warnings=warnings[:8],
         at=timestamp(),

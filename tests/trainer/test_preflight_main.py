@@ -325,3 +325,15 @@ def test_it_needs_neither_torch_nor_transformers_nor_numpy(job: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], env=dict(os.environ), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "run key" in done.stdout
+
+
+def test_fences_of_a_former_job_in_the_run_directory_are_reported(job: Path) -> None:
+    config = small.config(job)
+    first = run(config, job)
+    assert first.highest_fence == 0
+    run_uri = config.model_copy(update={"run_key": first.run_key}).run_uri
+    for attempt in (1, 2, 10):
+        fence = Path(run_uri.removeprefix("file://")) / "fence" / str(attempt)
+        fence.parent.mkdir(parents=True, exist_ok=True)
+        fence.write_text("{}")
+    assert run(config, job).highest_fence == 10

@@ -256,11 +256,7 @@ class Preflight(Program):
             model_revision="r1",
             data_fingerprint="f1",
             sampled_records=10,
-            **(
-                {"highest_attempt": max(run.fences, default=0)}
-                if "highest_attempt" in PreflightReport.model_fields
-                else {}
-            ),
+            highest_fence=max(run.fences, default=0),
             published=PUBLISHED if run.published else None,
             at=stamp(now),
         )

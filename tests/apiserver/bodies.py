@@ -230,7 +230,9 @@ class Bodies:
                 return {"spec": self._lease_spec()}
             case "Pod":
                 return rng.choice(
-                    [{"spec": {"nodeSelector": {"disk": "nvme"}}}, {"spec": {"activeDeadlineSeconds": 50}},
+                    [{"spec": {"nodeSelector": {"disk": "nvme"}}}, {"spec": {"activeDeadlineSeconds": rng.choice([50, 60, None])}},
+                     {"spec": {"terminationGracePeriodSeconds": 9}},
+                     {"spec": {"tolerations": []}},
                      {"metadata": {"annotations": {"note": "1"}}}]
                 )  # fmt: skip
             case "NetworkPolicy":

@@ -81,7 +81,7 @@ def validate_pod_spec(spec: Obj, at: str) -> list[Cause]:
 def _frozen_part(spec: Obj) -> Obj:
     """A pod spec without what may be changed in place."""
     out = copy(spec)
-    for name in ("activeDeadlineSeconds", "tolerations", "schedulingGates", "terminationGracePeriodSeconds"):
+    for name in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
         out.pop(name, None)
     for group in ("containers", "initContainers"):
         for container in out.get(group) or []:
@@ -116,13 +116,11 @@ class Pods(Strategy):
         spec["serviceAccount"] = spec["serviceAccountName"]
         spec.setdefault("priority", 0)
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-        tolerations = spec.setdefault("tolerations", [])
-        for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
-            if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
-                tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+        _tolerate_defaults(spec)
         return obj
 
     def prepare_update(self, new: Obj, old: Obj) -> Obj:
+        _tolerate_defaults(new["spec"])
         return new
 
     def validate(self, new: Obj, old: Obj | None) -> list[Cause]:
@@ -130,7 +128,28 @@ class Pods(Strategy):
             return validate_pod_spec(new["spec"], "spec")
         if _frozen_part(new["spec"]) != _frozen_part(old["spec"]):
             return [Cause("spec", "FieldValueForbidden", "Forbidden: pod updates may not change fields other than …")]
-        return []
+        return _only_so(new["spec"], old["spec"])
+
+
+def _tolerate_defaults(spec: Obj) -> None:
+    """What an admission plugin does on every write: pods stay 300 s on nodes that fall silent."""
+    tolerations = spec.setdefault("tolerations", [])
+    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+        if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+
+
+def _only_so(new: Obj, old: Obj) -> list[Cause]:
+    """What may change, but only in one direction."""
+    causes = []
+    if any(t not in (new.get("tolerations") or []) for t in old.get("tolerations") or []):
+        message = "Forbidden: existing toleration can not be modified except its tolerationSeconds"
+        causes.append(Cause("spec.tolerations", "FieldValueForbidden", message))
+    was, now = old.get("activeDeadlineSeconds"), new.get("activeDeadlineSeconds")
+    if was is not None and (now is None or now > was):
+        message = f"Invalid value: {now}: must be less than or equal to previous value"
+        causes.append(Cause("spec.activeDeadlineSeconds", "FieldValueInvalid", message))
+    return causes
 
 
 def _asks(spec: Obj) -> bool:

@@ -57,7 +57,9 @@ def _object(value: Obj, known: Model, kind: str, at: str, unknown: list[str]) ->
         if key not in known.fields:
             unknown.append(here)
         elif item is not None:
-            out[key] = _value(item, known.fields[key], kind, here, unknown)
+            decoded = _value(item, known.fields[key], kind, here, unknown)
+            if decoded or not _CONTAINERS.match(known.fields[key]):
+                out[key] = decoded  # empty lists and maps are not serialised
     return out
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from bench import audit, procfs, workload
 from bench.bursts import Figures
 from bench.client import Plain
+from bench.lab import OPERATOR_USER, Lab
 from bench.operator_process import OperatorProcess
 from finetune_operator.core.names import LABEL_JOB, LABEL_ROLE, ROLE_TRAINER
 
@@ -50,31 +51,48 @@ def job_of(pod: dict[str, Any]) -> Key:
 
 
 async def event_to_status(
-    operator: OperatorProcess, plain: Plain, active: int, *, samples: int, rate: float
+    lab: Lab, operator: OperatorProcess, plain: Plain, active: int, *, samples: int, rate: float
 ) -> Figures:
     """While the first `active` gangs run and report: pods deleted, `rate` a second, then a node reclaimed."""
     namespace = workload.namespace_of(0)
     await _until_running(plain, min(active, workload.JOBS_PER_NAMESPACE), namespace)
-    writes = operator.metric("finetune_operator_api_requests_total")
-    cpu, began = operator.cpu(), time.perf_counter()
     watch = Preemptions()
     following = asyncio.create_task(watch.follow(plain, namespace))
     try:
-        pods = await trainer_pods(plain, namespace)
-        latencies = await _delete_pods(plain, watch, random.Random(1).sample(pods, samples), rate)
+        pods = random.Random(1).sample(await trainer_pods(plain, namespace), samples + 1)
+        first = await _delete_pods(plain, watch, pods[:1], rate)
+        lab.audit.read()
+        before = len(lab.audit.calls)
+        cpu, began = operator.cpu(), time.perf_counter()
+        latencies = await _delete_pods(plain, watch, pods[1:], rate)
         busy = time.perf_counter() - began
         figures: Figures = {
+            "first pod deleted to status ms": 1000 * first[0],
+            "loop lag s": operator.metric("finetune_operator_loop_lag_seconds"),
             "active jobs": active,
             "pod deleted to status p50 ms": 1000 * audit.percentile(latencies, 0.5),
             "pod deleted to status p99 ms": 1000 * audit.percentile(latencies, 0.99),
             "pod deleted samples": samples,
-            "API calls/s meanwhile": (operator.metric("finetune_operator_api_requests_total") - writes) / busy,
             "operator CPU share meanwhile": (operator.cpu() - cpu) / busy,
         }
-        figures |= await _reclaim_node(plain, watch, namespace)
+        figures |= _calls(lab, before, busy) | await _reclaim_node(plain, watch, namespace)
     finally:
         following.cancel()
     return figures | {"events load": procfs.load_average(), "events RSS MiB": operator.memory()[0]}
+
+
+def _calls(lab: Lab, before: int, seconds: float) -> Figures:
+    """What the operator asked of the API server meanwhile, and how long the server took to answer."""
+    lab.audit.read()
+    spans: dict[str, list[float]] = {}
+    for call in lab.audit.calls[before:]:
+        if call.user == OPERATOR_USER:
+            spans.setdefault(f"{call.verb} {call.resource}", []).append(call.answered - call.received)
+    return {
+        "API calls/s meanwhile": {what: len(took) / seconds for what, took in sorted(spans.items())},
+        "answered within ms, p50": {k: 1000 * audit.percentile(v, 0.5) for k, v in sorted(spans.items())},
+        "answered within ms, p99": {k: 1000 * audit.percentile(v, 0.99) for k, v in sorted(spans.items())},
+    }
 
 
 async def _until_running(plain: Plain, wanted: int, namespace: str) -> None:

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.lab import Lab, environment_of
 from bench.procfs import cpu_seconds, memory_mib
 from e2e.cluster.apiserver import free_ports
-from e2e.cluster.process import Daemon, wait_for
+from e2e.cluster.process import Daemon, NotUp, wait_for
 
 
 class OperatorProcess:
@@ -60,13 +60,16 @@ class OperatorProcess:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5):
                 return self.metric("finetune_operator_leader") == 1
-        except (urllib.error.URLError, OSError):
+        except (urllib.error.URLError, OSError, NotUp):
             return False
 
     def metrics(self) -> dict[tuple[str, ...], float]:
         """(name, label values in the order of the label names) -> value."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=60) as answer:
+                text = answer.read().decode()
+        except (urllib.error.URLError, OSError) as error:
+            raise NotUp(f"the operator does not answer: {error}. {self._why_not()}") from error
         return {
             (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
             for family in text_string_to_metric_families(text)
@@ -95,7 +98,10 @@ class OperatorProcess:
             streak = streak + 1 if self.idle() else 0
             return streak >= calm
 
-        wait_for("an idle operator", quiet, seconds, self._daemon.why_not)
+        wait_for("an idle operator", quiet, seconds, self._why_not)
+
+    def _why_not(self) -> str:
+        return f"Its complaints: {dict(self.complaints())}. {self._daemon.why_not()}"
 
     def complaints(self) -> Counter[str]:
         """Log lines of level warning and above, by level and the start of the text."""

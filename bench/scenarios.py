@@ -63,7 +63,7 @@ class Scenario:
             if self.hold:
                 figures |= await holding.noop(lab, operator, plain, self.jobs)
             if self.event_samples:
-                figures |= await self._events(operator, plain)
+                figures |= await self._events(lab, operator, plain)
             figures["complaints"] = dict(operator.complaints())
 
     async def _held(self, lab: Lab, plain: Plain, operator: OperatorProcess, figures: Figures, active: int) -> None:
@@ -74,12 +74,12 @@ class Scenario:
         with operator:
             figures |= holding.started(lab, operator, self.jobs, began=began, first=first, active=active)
             figures |= await holding.noop(lab, operator, plain, self.jobs, active)
-            figures |= await self._events(operator, plain)
+            figures |= await self._events(lab, operator, plain)
             figures["complaints"] = dict(operator.complaints())
 
-    async def _events(self, operator: OperatorProcess, plain: Plain) -> Figures:
+    async def _events(self, lab: Lab, operator: OperatorProcess, plain: Plain) -> Figures:
         active = self.jobs if self.active is None else self.active
-        return await events.event_to_status(operator, plain, active, samples=self.event_samples, rate=5.0)
+        return await events.event_to_status(lab, operator, plain, active, samples=self.event_samples, rate=5.0)
 
 
 async def _sample(plain: Plain, target: Path, seconds: int = 20) -> None:

@@ -50,15 +50,15 @@ class Seeder:
     async def _one(self, number: int, *, active: bool) -> None:
         job = await self._create(workload.finetunejob(number))
         namespace = job["metadata"]["namespace"]
-        seen = Observed(job=job, gang_service=await self._service(namespace))
+        seen = Observed(job=job)
         step = self._plan(seen)
         pod = await self._pod(_only(step, "Pod"), number, succeeded())
         seen = replace(seen, job=_with(job, step), pods=(pod,))
         seen = replace(seen, job=_with(seen.job, self._plan(seen)))
+        seen = await self._with_service(seen, namespace)
         step = self._plan(seen)
-        owned = await self._first_owner(namespace, step)
         attempt = await self._create(_only(step, "Job"))
-        seen = replace(seen, job=_with(seen.job, step), jobs=(attempt,), gang_service=owned)
+        seen = replace(seen, job=_with(seen.job, step), jobs=(attempt,))
         if active:
             trainer = await self._pod(_trainer(attempt), number, running(number))
             seen = replace(seen, pods=(pod, trainer))
@@ -81,15 +81,17 @@ class Seeder:
         answer = await self._plain.call("PUT", path, made | {"status": status})
         return answer | {"kind": "Pod", "apiVersion": "v1"}
 
-    async def _service(self, namespace: str) -> Json | None:
-        return self._services.get(namespace)
-
-    async def _first_owner(self, namespace: str, step: Plan) -> Json:
-        """The namespace's one Service, made by whichever job comes first."""
+    async def _with_service(self, seen: Observed, namespace: str) -> Observed:
+        """The namespace's one Service is made by whichever job comes first; a few more become its owners."""
         async with self._locks.setdefault(namespace, asyncio.Lock()):
+            step = self._plan(replace(seen, gang_service=self._services.get(namespace)))
             if namespace not in self._services:
                 self._services[namespace] = await self._create(_only(step, "Service"))
-        return self._services[namespace]
+            for patch in step.patches:
+                path = path_of(patch.resource, patch.namespace, patch.name)
+                answer = await self._plain.call("PATCH", path, patch.body, "application/merge-patch+json")
+                self._services[namespace] = answer | {"kind": "Service", "apiVersion": "v1"}
+            return replace(seen, gang_service=self._services[namespace])
 
     async def _write_status(self, job: Json) -> None:
         meta = job["metadata"]

@@ -255,3 +255,26 @@ def test_an_answer_about_what_is_no_longer_wanted_is_dropped() -> None:
         assert woken == []
 
     with_prober(story)
+
+
+def test_a_crowd_of_new_targets_is_polled_one_after_another_and_stays_spread() -> None:
+    async def story(prober: Prober, pod: FakePod, woken: list[Any]) -> None:
+        for n in range(200):
+            prober.want(("team", f"job-{n}"), probe(uid=f"u{n}"))
+        await asyncio.sleep(11.99)
+        assert len(pod.polls) == 600
+        assert min(gaps(pod.polls)) == max(gaps(pod.polls)) == 0.02
+
+    with_prober(story, max_rate=50.0)
+
+
+def test_a_request_to_stop_does_not_wait_behind_a_crowd() -> None:
+    async def story(prober: Prober, pod: FakePod, woken: list[Any]) -> None:
+        for n in range(200):
+            prober.want(("team", f"job-{n}"), probe(uid=f"u{n}"))
+        began = clock()
+        prober.want(KEY, probe(stop="spot"))
+        await asyncio.sleep(0.01)
+        assert pod.posts == [(began, "spot", True)]
+
+    with_prober(story, max_rate=50.0)

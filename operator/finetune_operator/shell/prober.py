@@ -80,6 +80,7 @@ class Prober:
         self._samples: dict[Key, Sample] = {}
         self._heap: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
+        self._slot = float("-inf")
         self._wake = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -103,12 +104,24 @@ class Prober:
             if sample is not None and sample.attempt != probe.attempt:
                 del self._samples[key]
             self._targets[key] = _Target(probe, self._clock())
-            self._schedule(key, self._clock())
+            self._schedule(key, self._first_due(probe))
             return
         urgent = (probe.stop, probe.checkpoint) != (target.probe.stop, target.probe.checkpoint)
         target.probe = probe
         if urgent and not target.in_flight:
             self._schedule(key, self._clock())
+
+    def _first_due(self, probe: Probe) -> float:
+        """At once, unless many are new at the same time, as after a start: then one after another, at `max_rate`.
+
+        They keep that distance afterwards. All at once, their samples would be written to status all at once, every
+        interval anew, and whatever else happens would wait behind them.
+        """
+        now = self._clock()
+        if probe.stop is not None or probe.checkpoint is not None:
+            return now
+        self._slot = max(now, self._slot + 1.0 / self._max_rate)
+        return self._slot
 
     def interval(self) -> float:
         """Seconds between two polls of one job."""

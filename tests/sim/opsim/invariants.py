@@ -1,7 +1,7 @@
 """What must never happen, checked at every single write of a simulation.
 
 - no two attempts train unless the older one is fenced off on a lost node;
-- an attempt number is never used twice nor goes back;
+- an attempt number is never used again once its Job was seen, nor goes back;
 - nothing that somebody else made is written or deleted by the operator;
 - a terminal phase is never left without an edit of the spec;
 - a healthy gang is neither deleted nor asked to stop without a cause that can be pointed at.
@@ -85,12 +85,14 @@ class Watchdog:
         if labels.get(LABEL_ROLE) != ROLE_TRAINER:
             return
         owner = job["metadata"]["ownerReferences"][0]["uid"]
-        number = int(labels[LABEL_ATTEMPT])
-        if number <= self._newest.get(owner, 0):
-            self._say(f"attempt {number} after attempt {self._newest[owner]}")
-        self._newest[owner] = number
+        number, newest = int(labels[LABEL_ATTEMPT]), self._newest.get(owner, 0)
         ftj = self._sim.job(labels[LABEL_JOB])
         attempts = {a["index"]: a for a in (ftj.get("status") or {}).get("attempts") or []}
+        # Made twice only if somebody deleted the first before the operator could record it; its fence refuses the twin.
+        unseen = number == newest and not (attempts.get(number) or {}).get("jobUid")
+        if number < newest or (number == newest and not unseen):
+            self._say(f"attempt {number} after attempt {newest}")
+        self._newest[owner] = number
         if number not in attempts:
             self._say(f"attempt {number} was created before it was recorded")
         for pod in self._sim.alive_pods(name=labels[LABEL_JOB]):

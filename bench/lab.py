@@ -221,5 +221,7 @@ def environment_of(lab: Lab, extra: Mapping[str, str]) -> dict[str, str]:
         "FINETUNE_IDENTITY": f"bench-{time.monotonic_ns()}",
         "KUBERNETES_SERVICE_HOST": host,
         "KUBERNETES_SERVICE_PORT": port,
+        # A machine too busy to renew within the chart's Lease would end the process that is being measured.
+        "FINETUNE_LEASE_SECONDS": "60",
         **extra,
     }

@@ -94,7 +94,7 @@ def _table(*scenarios: Scenario) -> dict[str, Scenario]:
 
 
 SCENARIOS = _table(
-    Scenario("reaction", "200 jobs, 2 a second", 200, rate=2.0),
+    Scenario("reaction", "120 jobs, 2 a second", 120, rate=2.0),
     Scenario("burst-1000-queued", "1,000 jobs at once, no trainer pods", 1000, queued=True, hold=True),
     Scenario("burst-1000-pods", "1,000 jobs at once, with pods", 1000, event_samples=150),
     Scenario("held-10000", "10,000 jobs there already, 1,000 of them active", 10_000, active=1000, event_samples=150),

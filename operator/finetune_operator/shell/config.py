@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", "FineTuneJobs planned at the same time", "16")
     add("--max-writes", "API writes in flight", "32")
     add("--resync-seconds", "pause between two complete LISTs", "300")
-    add("--lease-seconds", "another replica takes over after this long without a renewal", "8")
+    add("--lease-seconds", "another replica takes over after this long without a renewal", "10")
     add("--listen", "address of /livez, /readyz and /metrics", "0.0.0.0:8080")
     add("--log-level", ", ".join(_LEVELS), "info")
     parser.add_argument(
@@ -139,7 +139,7 @@ def load(argv: Sequence[str] | None = None, env: Mapping[str, str] | None = None
         workers=int(read.number("--workers", 16, 1, 256)),
         max_writes=int(read.number("--max-writes", 32, 1, 1024)),
         resync_seconds=read.number("--resync-seconds", 300.0, 1, 86400),
-        lease_seconds=read.number("--lease-seconds", 8.0, 2, 300),
+        lease_seconds=read.number("--lease-seconds", 10.0, 2, 300),
         listen_host=host,
         listen_port=port,
         log_level=read.one_of("--log-level", _LEVELS, "info"),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from finetune_trainer.launcher.hang import STARTING_SECONDS, HangWatch
+import signal
+import subprocess
+import sys
+import time
+
+from finetune_trainer.launcher.hang import STARTING_SECONDS, HangWatch, is_frozen
 
 
 def test_beating_ranks_do_not_hang() -> None:
@@ -41,3 +46,25 @@ def test_before_the_ranks_the_launchers_own_beat_counts() -> None:
     hang = watch.check(411, {}, 10, training=False)
     assert hang is not None
     assert hang.rank is None
+
+
+def test_a_process_that_does_not_run_is_named_before_those_that_wait_for_it() -> None:
+    watch = HangWatch(10)
+    watch.check(0, {0: 500, 1: 600}, 0, training=True)
+    hang = watch.check(11, {0: 500, 1: 600}, 0, training=True, frozen=[1])
+    assert hang is not None
+    assert hang.rank == 1
+
+
+def test_a_stopped_process_is_frozen() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    try:
+        child.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not is_frozen(child.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert is_frozen(child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    assert not is_frozen(child.pid)

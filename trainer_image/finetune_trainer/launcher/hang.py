@@ -1,12 +1,15 @@
 """The hang verdict: a rank without a sign of life for `hangTimeout`.
 
-Signs of life are changes of a rank's heartbeat; until the ranks run, the launcher's own. The rank whose heart stopped
-first is named: the others usually stopped because they waited for it.
+Signs of life are changes of a rank's heartbeat; until the ranks run, the launcher's own. A rank whose process the
+kernel does not run (stopped, or stuck in I/O) is named before all others, then the one whose heart stopped first: the
+others usually stopped because they waited for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 STARTING_SECONDS = 300.0
 """At least this until the first step: imports and loading the model show no progress in between."""
@@ -25,8 +28,17 @@ class HangWatch:
         self._seen: dict[int, tuple[int, float]] = {}
         """By rank: the last heartbeat, and our own clock when it changed."""
 
-    def check(self, now: float, beats: dict[int, int], own_beat: float, *, training: bool) -> Hang | None:
-        """`beats`: heartbeats by rank in any unit that changes; `own_beat`: of the launcher, on the clock of `now`."""
+    def check(
+        self,
+        now: float,
+        beats: dict[int, int],
+        own_beat: float,
+        *,
+        training: bool,
+        frozen: Collection[int] = (),
+    ) -> Hang | None:
+        """`beats`: heartbeats by rank in any unit that changes; `own_beat`: of the launcher, on the clock of `now`;
+        `frozen`: ranks whose process does not run."""
         timeout = self._timeout if training else max(self._timeout, STARTING_SECONDS)
         if not beats:
             silent = now - own_beat
@@ -37,5 +49,14 @@ class HangWatch:
         stuck = [rank for rank in beats if now - self._seen[rank][1] > timeout]
         if not stuck:
             return None
-        first = min(stuck, key=lambda rank: (beats[rank], rank))
+        first = min(stuck, key=lambda rank: (rank not in frozen, beats[rank], rank))
         return Hang(first, now - self._seen[first][1])
+
+
+def is_frozen(pid: int) -> bool:
+    """The kernel does not run this process: stopped, traced, in uninterruptible I/O, or dead and not yet reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in "TtDZ"

@@ -26,7 +26,7 @@ from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_run
 from finetune_trainer.launcher.board import Board, margin
 from finetune_trainer.launcher.gang import run_gang, set_environment
-from finetune_trainer.launcher.hang import Hang, HangWatch
+from finetune_trainer.launcher.hang import Hang, HangWatch, is_frozen
 from finetune_trainer.launcher.http import Server
 from finetune_trainer.launcher.peers import Peers, wait_for_name
 from finetune_trainer.launcher.prepare import fetch, settle
@@ -141,9 +141,11 @@ class Launcher:
             )
         if stage is Stage.DONE:
             return None
-        beats = {rank: beat for rank, (_pid, beat) in board.channel.beats().items()}
+        ranks = board.channel.beats()
+        beats = {rank: beat for rank, (_pid, beat) in ranks.items()}
         self._ask_peers(now, waiting=not beats and stage is Stage.STARTING)
-        hang = self._hang.check(now, beats, board.last_beat, training=stage not in BEFORE_TRAINING)
+        frozen = [rank for rank, (pid, _beat) in ranks.items() if is_frozen(pid)]
+        hang = self._hang.check(now, beats, board.last_beat, training=stage not in BEFORE_TRAINING, frozen=frozen)
         return self._hung(hang) if hang else None
 
     def _ask_peers(self, now: float, *, waiting: bool) -> None:

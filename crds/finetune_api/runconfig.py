@@ -11,8 +11,9 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.base import WireModel
-from finetune_api.finetunejob import FineTuneJobSpec, SecretRef
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import checkpoints_uri, output_uri
+from finetune_api.running import SecretRef
 
 CONFIG_PATH = "/etc/finetune/run.json"
 CONFIG_ENV = "FINETUNE_CONFIG"

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from finetune_api.finetunejob import FineTuneJobSpec, Resources
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.runconfig import (
     CONFIG_PATH,
     PORT,
@@ -19,6 +19,7 @@ from finetune_api.runconfig import (
     SECRETS_DIR,
     RunConfig,
 )
+from finetune_api.running import Resources
 from finetune_operator.core.names import (
     ANNOTATION_RUN_CONFIG,
     API_VERSION,

@@ -6,36 +6,19 @@ When no task can go on, time moves at once to the next timer. Only for code that
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+
+from opsim.loop import JumpingLoop
 
 T = TypeVar("T")
 EPOCH = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-    loop: FakeLoop
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise RuntimeError("everything waits, and for nothing: a deadlock")
-        if not ready and timeout:
-            self.loop.now += timeout
-        return ready
-
-
-class FakeLoop(asyncio.SelectorEventLoop):
+class FakeLoop(JumpingLoop):
     def __init__(self) -> None:
-        self.now = 1000.0
-        selector = _Jumping()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
+        super().__init__(1000.0)
 
 
 def run(coro: Coroutine[Any, Any, T]) -> T:

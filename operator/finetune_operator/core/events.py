@@ -52,7 +52,7 @@ def _attempt(old: AttemptStatus | None, new: AttemptStatus) -> list[EventNote]:
         notes.append(
             EventNote(
                 "Normal" if good else "Warning",
-                "AttemptEnded",
+                Reason.ATTEMPT_ENDED,
                 f"attempt {new.index}: {new.outcome} at step {new.end_step or 0}: {new.message}",
             )
         )

@@ -15,7 +15,7 @@ def name_of(obj: Obj) -> str:
 
 
 def uid_of(obj: Obj) -> str:
-    return str(obj["metadata"].get("uid", ""))
+    return str(obj["metadata"].get("uid") or "")
 
 
 def labels_of(obj: Obj) -> Obj:

@@ -107,7 +107,7 @@ def _report(pod: Obj) -> PreflightReport:
     cause = f"exit code {code}, {ended.reason}" if ended is not None else "it was removed before it ended"
     return PreflightReport(
         exit_code=code if code not in (0, *_FINAL) else int(ExitCode.FAILED),
-        reason="PreflightFailed",
+        reason=Reason.PREFLIGHT_FAILED,
         message=f"the preflight pod {name_of(pod)} left no report ({cause}); see its log. It is tried again.",
         at="",
     )

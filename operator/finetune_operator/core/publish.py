@@ -16,8 +16,9 @@ from finetune_api.status import (
 )
 from finetune_operator.core.attempt import end_job
 from finetune_operator.core.builders.publish import build_publish
-from finetune_operator.core.disruption import node_unreachable, pod_notice
+from finetune_operator.core.disruption import pod_notice
 from finetune_operator.core.draft import Draft
+from finetune_operator.core.evidence import unreachable
 from finetune_operator.core.names import LABEL_ROLE, ROLE_PUBLISHER, Reason, publish_job
 from finetune_operator.core.objects import (
     condition,
@@ -82,7 +83,7 @@ def _step_open(d: Draft, publish: PublishStatus) -> None:
         )
         d.set_publish(publish)
     pod = _pod(d, publish)
-    over = pod is None or pod_over(pod, d.observed.gone_pods) or _lost(d, pod)
+    over = pod is None or pod_over(pod, d.observed.gone_pods) or unreachable(d, pod)
     if job is None:
         if not d.observed.fresh:
             d.need_fresh = True
@@ -96,7 +97,7 @@ def _step_open(d: Draft, publish: PublishStatus) -> None:
         end_job(d, job)
         return
     stop = Reason.SUSPENDED if d.spec.suspend else None
-    if stop is None and pod is not None and _lost(d, pod) and not job_failing(job):
+    if stop is None and pod is not None and unreachable(d, pod) and not job_failing(job):
         stop = Reason.NODE_LOST
     if stop is not None and not is_deleting(job):
         d.set_publish(publish.model_copy(update={"stopping": stop}))
@@ -118,10 +119,6 @@ def _pod(d: Draft, publish: PublishStatus) -> Obj | None:
     return pods[-1] if pods else None
 
 
-def _lost(d: Draft, pod: Obj) -> bool:
-    return node_unreachable(d.observed.nodes.get(pod_node(pod) or ""))
-
-
 def _report(pod: Obj | None) -> PublishReport | None:
     ended = terminated(pod) if pod is not None else None
     if ended is None or not ended.message:
@@ -138,7 +135,7 @@ def _verdict(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None)
     if publish.stopping == Reason.SUSPENDED:
         return Verdict(Outcome.SUSPENDED, "suspended")
     ended = terminated(pod) if pod is not None else None
-    if pod is None or (ended is None and not _lost(d, pod) and publish.stopping is None):
+    if pod is None or (ended is None and not unreachable(d, pod) and publish.stopping is None):
         failed = (condition(job, "Failed") or {}) if job is not None else {}
         told = outcome_from_job(str(failed.get("message", "")))
         if told is not None:
@@ -154,7 +151,7 @@ def _verdict(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None)
                 exit_code=ended.exit_code if ended is not None else None,
                 kernel_oom=ended is not None and ended.reason == "OOMKilled",
                 notice=pod_notice(pod, ended_by_us=ended_by_us),
-                node_lost=ended is None and _lost(d, pod),
+                node_lost=ended is None and unreachable(d, pod),
             )
         ]
     )
@@ -183,7 +180,7 @@ def _conclude(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None
     d.intent = True
     if report is not None and (report.metrics or report.gate):
         d.update(evaluation=EvaluationStatus(metrics=report.metrics, gate=report.gate, gate_passed=report.gate_passed))
-        d.condition(ConditionType.EVALUATED, True, "Evaluated", "metrics are in status.evaluation")
+        d.condition(ConditionType.EVALUATED, True, Reason.EVALUATED, "metrics are in status.evaluation")
     if verdict.outcome is Outcome.SUCCEEDED:
         if report is not None and report.output is not None:
             d.update(output=report.output)

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from finetune_operator.core.names import GANG_SERVICE, LABEL_MANAGED_BY, MANAGER
+from finetune_operator.core.objects import uid_of
 from finetune_operator.core.types import (
     BY_KIND,
     EVENTS,
@@ -30,7 +31,7 @@ from finetune_operator.core.types import (
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
-from finetune_operator.kube.store import Store, uid_of
+from finetune_operator.kube.store import Store
 
 _MESSAGE_MAX = 1024
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from finetune_operator.core.names import GANG_SERVICE, LABEL_JOB
+from finetune_operator.core.objects import uid_of
 from finetune_operator.core.types import FINETUNEJOBS, JOBS, PODS, Obj, Observed, Sample
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
 from finetune_operator.kube.errors import NotFound
-from finetune_operator.kube.store import Key, Store, controller_uid, node_of, uid_of
+from finetune_operator.kube.store import Key, Store, controller_uid, node_of
 
 
 def observe(

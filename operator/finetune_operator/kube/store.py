@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_operator.core.names import GANG_SERVICE, LABEL_JOB
+from finetune_operator.core.objects import uid_of
 from finetune_operator.core.types import BY_KIND, Obj
 from finetune_operator.kube.compact import Json, compact
 
@@ -33,10 +34,6 @@ def version_of(obj: Obj) -> int:
         return int(obj["metadata"].get("resourceVersion") or 0)
     except ValueError:
         return 0
-
-
-def uid_of(obj: Obj) -> str:
-    return str(obj["metadata"].get("uid") or "")
 
 
 def ref_of(obj: Obj) -> Ref:

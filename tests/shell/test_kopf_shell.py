@@ -148,7 +148,7 @@ async def test_a_refused_token_is_no_storm_of_logins(rig: Rig) -> None:
     async with running(rig):
         await rig.until((None, "Node", "n1"))
         async with asyncio.timeout(20):  # nodes may be listed before the refusals reach another kind's watcher
-            while len(rig.sessions) < 2:
+            while len(rig.sessions) < 2:  # noqa: ASYNC110 - Kopf offers no event for a login
                 await asyncio.sleep(0.02)
     seconds = asyncio.get_running_loop().time() - began
     assert len(rig.sessions) - 1 <= seconds / 2.0, "at least two seconds between two logins"

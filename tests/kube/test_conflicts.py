@@ -2,9 +2,10 @@ from fakeapi import World
 
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.conflicts import Conflicts
+from finetune_operator.kube.keys import job_key
 from tests.kube.builders import MANAGED, new_finetunejob, owner
 
-KEY = ("team", "bot")
+KEY = job_key("team", "bot")
 
 
 async def test_a_conflict_is_looked_at_again_and_forgotten_when_the_name_is_free(world: World, client: Client) -> None:
@@ -43,6 +44,6 @@ async def test_a_name_that_became_ours_is_no_conflict(world: World, client: Clie
 async def test_jobs_are_apart_and_can_be_forgotten(client: Client) -> None:
     conflicts = Conflicts(client)
     conflicts.add(KEY, {"Service/s": "words"}, 0.0)
-    assert conflicts.of(("team", "other")) == {}
+    assert conflicts.of(job_key("team", "other")) == {}
     conflicts.forget(KEY)
     assert conflicts.of(KEY) == {}

@@ -4,11 +4,12 @@ from fakeapi import World
 
 from finetune_operator.core.types import JOBS, Sample
 from finetune_operator.kube.client import Client
+from finetune_operator.kube.keys import job_key
 from finetune_operator.kube.observe import observe, observe_fresh
 from finetune_operator.kube.store import Store
 from tests.kube.builders import Json, batch_job, finetunejob, new_finetunejob, node, owner, pod, service
 
-KEY = ("team", "bot")
+KEY = job_key("team", "bot")
 
 
 def filled(*objects: Json) -> Store:

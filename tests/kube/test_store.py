@@ -3,10 +3,11 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune_operator.kube.keys import job_key
 from finetune_operator.kube.store import Store
 from tests.kube.builders import Json, batch_job, finetunejob, node, pod, service
 
-KEY = ("team", "bot")
+KEY = job_key("team", "bot")
 
 
 def filled(*objects: Json) -> Store:
@@ -29,8 +30,8 @@ def test_an_older_or_equal_version_changes_nothing() -> None:
     store = filled(finetunejob(rv=5, status={"phase": "Running"}))
     for rv in (4, 5):
         assert store.apply("MODIFIED", finetunejob(rv=rv, status={"phase": "Pending"})) == set()
-    assert store.get("FineTuneJob", *KEY) is not None
-    assert store.get("FineTuneJob", *KEY)["status"]["phase"] == "Running"  # type: ignore[index]
+    assert store.find(KEY) is not None
+    assert store.find(KEY)["status"]["phase"] == "Running"  # type: ignore[index]
     assert store.apply("MODIFIED", finetunejob(rv=6)) == {KEY}
 
 
@@ -38,7 +39,7 @@ def test_what_was_deleted_does_not_come_back_by_late_events() -> None:
     store = filled(finetunejob(rv=5))
     assert store.apply("DELETED", finetunejob(rv=7)) == {KEY}
     assert store.apply("MODIFIED", finetunejob(rv=6)) == set()
-    assert store.get("FineTuneJob", *KEY) is None
+    assert store.find(KEY) is None
 
 
 def test_an_object_that_only_left_the_selector_may_return() -> None:
@@ -51,15 +52,15 @@ def test_a_new_object_of_the_same_name_replaces_the_old_one() -> None:
     store = filled(finetunejob(uid="old", rv=5))
     assert store.apply("ADDED", finetunejob(uid="new", rv=9)) == {KEY}
     assert store.apply("DELETED", finetunejob(uid="old", rv=8)) == set()
-    assert store.get("FineTuneJob", *KEY)["metadata"]["uid"] == "new"  # type: ignore[index]
+    assert store.find(KEY)["metadata"]["uid"] == "new"  # type: ignore[index]
 
 
 def test_a_list_removes_what_it_lacks_unless_that_is_newer() -> None:
     store = filled(
         finetunejob("old", uid="a", rv=5), finetunejob("young", uid="b", rv=12), finetunejob("kept", uid="c")
     )
-    assert store.prune("FineTuneJob", {("team", "kept")}, "10") == {("team", "old")}
-    assert store.keys() == [("team", "young"), ("team", "kept")]
+    assert store.prune("FineTuneJob", {("team", "kept")}, "10") == {job_key("team", "old")}
+    assert store.keys() == [job_key("team", "young"), job_key("team", "kept")]
 
 
 def test_a_list_of_one_jobs_children_leaves_other_jobs_alone() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from finetune_operator.kube.keys import job_key
 from finetune_operator.shell import logs
 
 
@@ -25,7 +26,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_one_object_per_line_with_the_jobs_fields(stream: io.StringIO) -> None:
     log = logging.getLogger("finetune_operator.x")
-    log.info("attempt %d", 3, extra=logs.job_fields(("team", "bot"), attempt=3))
+    log.info("attempt %d", 3, extra=logs.key_fields(job_key("team", "bot"), attempt=3))
     log.debug("not shown")
     (line,) = lines(stream)
     assert line.pop("ts")

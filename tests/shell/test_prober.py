@@ -5,11 +5,12 @@ from typing import Any
 
 from finetune_api.reports import Progress
 from finetune_operator.core.types import Probe
+from finetune_operator.kube.keys import job_key
 from finetune_operator.kube.probe import ProbeFailed
 from finetune_operator.shell.prober import Prober
 from tests.shell.fakeloop import clock, run, wall
 
-KEY = ("team", "bot")
+KEY = job_key("team", "bot")
 
 
 def progress(step: int = 1, *, attempt: int = 1, stopping: bool = False) -> Progress:
@@ -150,7 +151,7 @@ def test_all_together_are_bounded_and_nobody_starves() -> None:
     async def story(prober: Prober, pod: FakePod, woken: list[Any]) -> None:
         pod.slow = 0.5
         for n in range(200):
-            prober.want(("team", f"bot{n}"), probe())
+            prober.want(job_key("team", f"bot{n}"), probe())
         await asyncio.sleep(60)
         assert pod.peak == 8
         assert len(set(woken)) == 200
@@ -161,7 +162,7 @@ def test_all_together_are_bounded_and_nobody_starves() -> None:
 def test_many_jobs_are_polled_less_often() -> None:
     async def story(prober: Prober, pod: FakePod, woken: list[Any]) -> None:
         for n in range(500):
-            prober.want(("team", f"bot{n}"), probe())
+            prober.want(job_key("team", f"bot{n}"), probe())
         assert prober.interval() == 10.0
         await asyncio.sleep(100)
         assert len(pod.polls) <= 100 * 50 + 500
@@ -260,7 +261,7 @@ def test_an_answer_about_what_is_no_longer_wanted_is_dropped() -> None:
 def test_a_crowd_of_new_targets_is_polled_one_after_another_and_stays_spread() -> None:
     async def story(prober: Prober, pod: FakePod, woken: list[Any]) -> None:
         for n in range(200):
-            prober.want(("team", f"job-{n}"), probe(uid=f"u{n}"))
+            prober.want(job_key("team", f"job-{n}"), probe(uid=f"u{n}"))
         await asyncio.sleep(11.99)
         assert len(pod.polls) == 600
         assert min(gaps(pod.polls)) == max(gaps(pod.polls)) == 0.02
@@ -271,7 +272,7 @@ def test_a_crowd_of_new_targets_is_polled_one_after_another_and_stays_spread() -
 def test_a_request_to_stop_does_not_wait_behind_a_crowd() -> None:
     async def story(prober: Prober, pod: FakePod, woken: list[Any]) -> None:
         for n in range(200):
-            prober.want(("team", f"job-{n}"), probe(uid=f"u{n}"))
+            prober.want(job_key("team", f"job-{n}"), probe(uid=f"u{n}"))
         began = clock()
         prober.want(KEY, probe(stop="spot"))
         await asyncio.sleep(0.01)

@@ -8,14 +8,15 @@ from fakeapi import Cut, Refuse, Script, World
 
 from finetune_operator.core.types import FINETUNEJOBS, Config, EventNote, Observed, Plan, Probe, Sample
 from finetune_operator.kube.client import Client
-from finetune_operator.kube.store import Key, Store
+from finetune_operator.kube.keys import Key, job_key
+from finetune_operator.kube.store import Store
 from finetune_operator.shell.metrics import Metrics
 from finetune_operator.shell.queue import WorkQueue
 from finetune_operator.shell.reconciler import Reconciler
 from tests.kube.builders import MANAGED, Json, new_finetunejob, owner
 from tests.shell.fakeloop import clock, run, wall
 
-KEY = ("team", "bot")
+KEY = job_key("team", "bot")
 CONFIG = Config("finetune-system", "trainer:1", "small:1", "s3://runs", "", b"k" * 32)
 PlanFn = Callable[[Observed], Plan]
 
@@ -64,7 +65,7 @@ class Rig:
     def add_job(self, name: str = "bot") -> Json:
         job: Json = self.world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob(name))
         self.store.apply("ADDED", job)
-        self.queue.add(("team", name))
+        self.queue.add(job_key("team", name))
         return job
 
     async def turn(self) -> None:

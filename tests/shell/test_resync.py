@@ -8,18 +8,19 @@ from fakeapi.routes import Call
 from finetune_operator.core.names import LABEL_JOB
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
+from finetune_operator.kube.keys import Key, job_key
 from finetune_operator.kube.store import Store
 from finetune_operator.shell.resync import SELECTORS, Resync
 from tests.kube.builders import MANAGED, new_finetunejob
 from tests.shell.fakeloop import clock, run
 
-KEY = ("team", "bot")
+KEY = job_key("team", "bot")
 
 
 class Rig:
     def __init__(self, world: World) -> None:
         self.store = Store()
-        self.woken: list[tuple[str, str]] = []
+        self.woken: list[Key] = []
         self.missed: list[tuple[str, int]] = []
         self.resync = Resync(
             Client(world.transport("operator")),

@@ -12,7 +12,7 @@ from finetune_operator.core.types import BY_KIND, Obj
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.execute import conflict_sentence, is_ours
-from finetune_operator.kube.store import Key
+from finetune_operator.kube.keys import Key
 
 RECHECK = 15.0
 
@@ -45,13 +45,13 @@ class Conflicts:
             kind, _, name = what.partition("/")
             resource = BY_KIND[kind]
             try:
-                found = await self._client.get(resource, key[0], name)
+                found = await self._client.get(resource, key.namespace, name)
             except errors.NotFound:
                 del known[what]
                 continue
             if is_ours(found, job):
                 del known[what]
             else:
-                known[what] = conflict_sentence(resource, key[0], name, found)
+                known[what] = conflict_sentence(resource, key.namespace, name, found)
         if not known:
             self.forget(key)

@@ -18,14 +18,15 @@ from finetune_operator.core.types import FINETUNEJOBS, JOBS, PODS, Obj, Observed
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
 from finetune_operator.kube.errors import NotFound
-from finetune_operator.kube.store import Key, Store, controller_uid, node_of
+from finetune_operator.kube.keys import Key
+from finetune_operator.kube.store import Store, controller_uid, node_of
 
 
 def observe(
     store: Store, key: Key, *, sample: Sample | None = None, conflicts: Mapping[str, str] | None = None
 ) -> Observed | None:
     """From the store; None when the FineTuneJob is not there."""
-    job = store.get("FineTuneJob", *key)
+    job = store.find(key)
     if job is None:
         return None
     return _assemble(store, key, job, sample=sample, conflicts=conflicts or {}, fresh=False)
@@ -40,11 +41,11 @@ async def observe_fresh(
     conflicts: Mapping[str, str] | None = None,
 ) -> Observed | None:
     """As `observe`, after the store took in what the API server says now about the job, its Jobs and its pods."""
-    namespace, name = key
+    _, namespace, name = key
     try:
         job = await client.get(FINETUNEJOBS, namespace, name)
     except NotFound:
-        gone = store.get("FineTuneJob", *key)
+        gone = store.find(key)
         if gone is not None:
             store.apply("DELETED", gone)
         return None
@@ -53,7 +54,7 @@ async def observe_fresh(
     for resource in (JOBS, PODS):
         found, at = await client.list(resource, namespace, selector=selector)
         store.replace_children(resource.kind, key, found, at)
-    newest = store.get("FineTuneJob", *key)
+    newest = store.find(key)
     if newest is None:
         return None
     return _assemble(store, key, newest, sample=sample, conflicts=conflicts or {}, fresh=True)
@@ -76,7 +77,7 @@ def _assemble(
         pods=tuple(pods + gone),
         gone_pods=frozenset(uid_of(p) for p in gone),
         nodes={n: node for n in names if (node := store.node(n)) is not None},
-        gang_service=store.get("Service", key[0], GANG_SERVICE),
+        gang_service=store.get("Service", key.namespace, GANG_SERVICE),
         sample=sample,
         conflicts=dict(conflicts),
         fresh=fresh,

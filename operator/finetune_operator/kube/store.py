@@ -14,15 +14,12 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_operator.core.names import GANG_SERVICE, LABEL_JOB
+from finetune_operator.core.names import GANG_SERVICE
 from finetune_operator.core.objects import uid_of
 from finetune_operator.core.types import BY_KIND, Obj
 from finetune_operator.kube.compact import Json, compact
+from finetune_operator.kube.keys import Key, Ref, job_key, key_of, owner_key, ref_of
 
-Key = tuple[str, str]
-"""(namespace, name) of a FineTuneJob."""
-Ref = tuple[str, str]
-"""(namespace, name) of any object; the namespace of a node is empty."""
 _TOMBSTONES_PER_JOB = 64
 _DEAD_UIDS = 50_000
 _TERMINAL = ("Succeeded", "Failed")
@@ -34,18 +31,6 @@ def version_of(obj: Obj) -> int:
         return int(obj["metadata"].get("resourceVersion") or 0)
     except ValueError:
         return 0
-
-
-def ref_of(obj: Obj) -> Ref:
-    meta = obj["metadata"]
-    return meta.get("namespace") or "", meta["name"]
-
-
-def owner_key(obj: Obj) -> Key | None:
-    """The FineTuneJob a child's label names."""
-    meta = obj["metadata"]
-    name = (meta.get("labels") or {}).get(LABEL_JOB)
-    return (meta.get("namespace") or "", name) if name else None
 
 
 def controller_uid(obj: Obj) -> str | None:
@@ -86,7 +71,11 @@ class Store:
         return len(self._tables[kind].objects)
 
     def keys(self) -> list[Key]:
-        return list(self._tables["FineTuneJob"].objects)
+        """Of all objects that are planned for themselves."""
+        return [job_key(*ref) for ref in self._tables["FineTuneJob"].objects]
+
+    def find(self, key: Key) -> Json | None:
+        return self.get(*key)
 
     def children(self, kind: str, key: Key) -> list[Json]:
         """Of Jobs or Pods, those whose label names the FineTuneJob, by name."""
@@ -204,7 +193,7 @@ class Store:
 
     def _affected(self, kind: str, old: Json | None, new: Json | None) -> frozenset[Key]:
         if kind == "FineTuneJob":
-            return frozenset({ref_of(new or old or {})})
+            return frozenset({key_of(new or old or {})})
         if kind == "Node":
             return self._affected_by_node(old, new)
         if kind == "Service":
@@ -227,9 +216,9 @@ class Store:
             return NONE
         namespace = meta.get("namespace") or ""
         return frozenset(
-            key
-            for key, job in self._tables["FineTuneJob"].objects.items()
-            if key[0] == namespace and (job.get("status") or {}).get("phase") not in _TERMINAL
+            job_key(*ref)
+            for ref, job in self._tables["FineTuneJob"].objects.items()
+            if ref[0] == namespace and (job.get("status") or {}).get("phase") not in _TERMINAL
         )
 
 

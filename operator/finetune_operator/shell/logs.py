@@ -13,6 +13,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from finetune_operator.core.names import KIND_JOB
+from finetune_operator.kube.keys import Key
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _SECRETS = (
     re.compile(r"(?i)(bearer\s+)[A-Za-z0-9._~+/=-]{8,}"),
@@ -23,6 +26,8 @@ _SECRETS = (
     re.compile(r"()\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+"),
     re.compile(r"(://[^/\s:@]+:)[^/\s@]+(?=@)"),
 )
+
+_FIELD = {KIND_JOB: "job"}
 
 
 def redact(text: str) -> str:
@@ -59,6 +64,6 @@ def setup(level: str, stream: TextIO | None = None) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
-def job_fields(key: tuple[str, str], **more: Any) -> dict[str, Any]:
-    """`extra` of a log call about one FineTuneJob."""
-    return {"namespace": key[0], "job": key[1], **more}
+def key_fields(key: Key, **more: Any) -> dict[str, Any]:
+    """`extra` of a log call about one FineTuneJob or ModelDeployment."""
+    return {"namespace": key.namespace, _FIELD.get(key.kind, "object"): key.name, **more}

@@ -21,8 +21,9 @@ from aiohttp import web
 from finetune_operator.core.types import FINETUNEJOBS, Obj
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
+from finetune_operator.kube.keys import Key
 from finetune_operator.kube.probe import ProbeClient, probe_session
-from finetune_operator.kube.store import Key, Store
+from finetune_operator.kube.store import Store
 from finetune_operator.kube.transport import AiohttpTransport
 from finetune_operator.shell.config import Options
 from finetune_operator.shell.connection import Access, open_session

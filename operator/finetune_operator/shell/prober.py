@@ -18,9 +18,9 @@ from typing import Protocol
 
 from finetune_api.reports import Progress
 from finetune_operator.core.types import Probe, Sample
+from finetune_operator.kube.keys import Key
 from finetune_operator.kube.probe import ProbeFailed
-from finetune_operator.kube.store import Key
-from finetune_operator.shell.logs import job_fields
+from finetune_operator.shell.logs import key_fields
 
 _ASK_FIRST = 1.0
 _ASK_CEILING = 15.0
@@ -164,7 +164,7 @@ class Prober:
             if target is None or target.due != due or target.in_flight:
                 continue
             target.in_flight = True
-            call = asyncio.create_task(self._visit(key, target), name=f"probe {key[0]}/{key[1]}")
+            call = asyncio.create_task(self._visit(key, target), name=f"probe {key}")
             self._calls.add(call)
             call.add_done_callback(self._ended)
 
@@ -183,7 +183,7 @@ class Prober:
             self._count("ok")
         except ProbeFailed as error:
             self._count("failed")
-            log.debug("poll failed: %s", error, extra=job_fields(key, attempt=probe.attempt))
+            log.debug("poll failed: %s", error, extra=key_fields(key, attempt=probe.attempt))
         finally:
             target.in_flight = False
             target.failures = target.failures + 1 if progress is None else 0
@@ -228,10 +228,10 @@ class Prober:
             try:
                 await self._client.request_checkpoint(probe, reason, stop=stop)
             except ProbeFailed as error:
-                log.info("checkpoint request failed: %s", error, extra=job_fields(key, attempt=probe.attempt))
+                log.info("checkpoint request failed: %s", error, extra=key_fields(key, attempt=probe.attempt))
                 continue
             ask.delivered = not stop
-            log.info("checkpoint requested: %s", reason, extra=job_fields(key, attempt=probe.attempt, stop=stop))
+            log.info("checkpoint requested: %s", reason, extra=key_fields(key, attempt=probe.attempt, stop=stop))
 
     def _stop_seen(self, key: Key, probe: Probe) -> bool:
         sample = self._samples.get(key)

@@ -21,9 +21,10 @@ from finetune_operator.kube.client import Client
 from finetune_operator.kube.conflicts import RECHECK, Conflicts
 from finetune_operator.kube.execute import Executor, Result
 from finetune_operator.kube.fingerprint import fingerprint
+from finetune_operator.kube.keys import Key
 from finetune_operator.kube.observe import observe, observe_fresh
-from finetune_operator.kube.store import Key, Store
-from finetune_operator.shell.logs import job_fields
+from finetune_operator.kube.store import Store
+from finetune_operator.shell.logs import key_fields
 from finetune_operator.shell.metrics import Metrics
 from finetune_operator.shell.queue import WorkQueue
 
@@ -121,7 +122,7 @@ class Reconciler:
         except Exception:
             outcome = "bug"
             delay = self._queue.add_failed(key)
-            log.exception("a pass failed by a bug; trying again in %.1f s", delay, extra=job_fields(key))
+            log.exception("a pass failed by a bug; trying again in %.1f s", delay, extra=key_fields(key))
         self._metrics.passes.labels(outcome).inc()
         self._metrics.reconcile_seconds.observe(time.perf_counter() - began)
 
@@ -154,7 +155,7 @@ class Reconciler:
 
     async def reconcile(self, key: Key) -> tuple[Plan, Result] | None:
         """One pass; None when the FineTuneJob is gone. Raises errors.ApiError from reads and whatever `plan` does."""
-        job = self._store.get("FineTuneJob", *key)
+        job = self._store.find(key)
         if job is None:
             return None
         await self._conflicts.refresh(key, job, self._clock())
@@ -192,7 +193,7 @@ class Reconciler:
 
     async def _tell_refusal(self, key: Key, refused: str) -> None:
         """Once in words on the FineTuneJob; the log has every try."""
-        job = self._store.get("FineTuneJob", *key)
+        job = self._store.find(key)
         if job is not None and self._told.get(key) != refused:
             self._told[key] = refused
             await self._executor.tell(EventNote("Warning", Reason.CREATE_REFUSED, refused), job)
@@ -201,7 +202,7 @@ class Reconciler:
         before = old if isinstance(old, dict) else {}
         after = new if isinstance(new, dict) else {}
         if (before.get("phase"), before.get("reason")) != (after.get("phase"), after.get("reason")):
-            fields = job_fields(key, phase=str(after.get("phase")), reason=str(after.get("reason") or ""))
+            fields = key_fields(key, phase=str(after.get("phase")), reason=str(after.get("reason") or ""))
             log.info("%s: %s", after.get("phase"), after.get("message") or "", extra=fields)
 
     def _again_at_once(self, key: Key) -> None:
@@ -213,13 +214,13 @@ class Reconciler:
         delay = self._queue.add_failed(key)
         if count == _AT_ONCE_MAX:
             log.warning(
-                "%d passes in a row wrote something; slowing down to %.1f s", count, delay, extra=job_fields(key)
+                "%d passes in a row wrote something; slowing down to %.1f s", count, delay, extra=key_fields(key)
             )
 
     def _failed(self, key: Key, error: errors.ApiError) -> str:
         delay = self._queue.add_failed(key, at_least=error.retry_after or 0.0)
         words = "%s; trying again in %.1f s"
-        log.warning(words, error.message, delay, extra=job_fields(key, error=type(error).__name__))
+        log.warning(words, error.message, delay, extra=key_fields(key, error=type(error).__name__))
         return "error"
 
     def _forget(self, key: Key) -> None:

@@ -14,7 +14,8 @@ from finetune_operator.core.names import MANAGED_SELECTOR
 from finetune_operator.core.types import FINETUNEJOBS, JOBS, NODES, PODS, SERVICES, Resource
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
-from finetune_operator.kube.store import Key, Ref, Store, ref_of
+from finetune_operator.kube.keys import Key, Ref, ref_of
+from finetune_operator.kube.store import Store
 
 log = logging.getLogger(__name__)
 _SECOND_ROUND = 20.0  # seconds: what was deleted between the first round and the watches' own first list

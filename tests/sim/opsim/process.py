@@ -19,8 +19,9 @@ from finetune_operator.core.plan import plan
 from finetune_operator.core.types import Config, Probe, Resource
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client, path_of
+from finetune_operator.kube.keys import Key
 from finetune_operator.kube.probe import ProbeFailed
-from finetune_operator.kube.store import Key, Store
+from finetune_operator.kube.store import Store
 from finetune_operator.shell.election import Election, LeaseLost
 from finetune_operator.shell.prober import Prober
 from finetune_operator.shell.queue import WorkQueue

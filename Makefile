@@ -30,9 +30,8 @@ lint: $(SYNCED) ## style, types, layers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-generate: $(SYNCED) ## write the CRD, the chart's copy of it and the reference page
-	$(PYTHON) -m finetune_api.crdgen > crds/finetunejobs.yaml.new && mv crds/finetunejobs.yaml.new crds/finetunejobs.yaml
-	cp crds/finetunejobs.yaml helm/finetune-operator/files/crds/
+generate: $(SYNCED) ## write the CRDs, the chart's copies of them and the reference pages
+	$(PYTHON) -m finetune_api.crdgen crds helm/finetune-operator/files/crds
 	$(PYTHON) docs/reference/generate.py
 
 verify: generate ## generated files are what the types say, the lock is in step

@@ -36,7 +36,7 @@ def _until_served(api: ApiServer) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            api.kubectl("get", "finetunejobs", "--all-namespaces")
+            api.kubectl("get", "finetunejobs,modeldeployments", "--all-namespaces")
             return
         except subprocess.CalledProcessError:
             if time.monotonic() > deadline:
@@ -46,11 +46,12 @@ def _until_served(api: ApiServer) -> None:
 
 @pytest.fixture(scope="session")
 def apiserver() -> Iterator[ApiServer]:
-    """A real etcd and kube-apiserver with our CRD. One for the whole session: use a namespace of your own."""
+    """A real etcd and kube-apiserver with our CRDs. One for the whole session: use a namespace of your own."""
     for binary in ("etcd", "kube-apiserver", "kubectl"):
         _need(binary)
     with ApiServer() as api:
-        api.kubectl("apply", "--server-side", "-f", str(REPO / "crds" / "finetunejobs.yaml"))
+        for crd in sorted((REPO / "crds").glob("*.yaml")):
+            api.kubectl("apply", "--server-side", "-f", str(crd))
         _until_served(api)
         yield api
 

@@ -1,6 +1,6 @@
-"""Writes `finetunejob.md` from the CRD, so that the page can promise nothing the API server does not know.
+"""Writes the reference pages from the CRDs, so that they promise nothing the API server does not know.
 
-`python docs/reference/generate.py` rewrites the page; a test guards that this leaves no diff.
+`python docs/reference/generate.py` rewrites them; a test guards that this leaves no diff.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_api.crdgen import FROZEN, finetunejob_crd
+from finetune_api.crdgen import FROZEN, finetunejob_crd, modeldeployment_crd
 from finetune_api.exitcodes import ExitCode, reason
 
-PAGE = Path(__file__).with_name("finetunejob.md")
+HERE = Path(__file__).parent
 Schema = Mapping[str, Any]
 
-INTRO = """\
+JOB_INTRO = """\
 # FineTuneJob
 
 `finetune.dev/v1alpha1`, namespaced, short name `ftj`. Written by `docs/reference/generate.py` from the CRD; the same
@@ -25,6 +25,16 @@ text is at your fingertips with `kubectl explain finetunejob.spec`.
 Fields marked **frozen** cannot change once the run has begun (once the status has `resolved`): the API server refuses
 the edit. Decimal numbers are strings: write `learningRate: "2e-4"`, in quotes. A `secretRef` is `{name}`: a Secret in
 the job's own namespace, with keys such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.
+"""
+DEPLOYMENT_INTRO = """\
+# ModelDeployment
+
+`finetune.dev/v1alpha1`, namespaced, short name `md`. Written by `docs/reference/generate.py` from the CRD; the same
+text is at your fingertips with `kubectl explain modeldeployment.spec`.
+
+The fields of `spec.engine`, `spec.resources`, `spec.model.servedName` and `spec.model.secretRef` make a revision: a
+change of one of them, or of the model, starts a rollout. Everything else takes effect at once. Decimal numbers are
+strings: write `max: "0.01"`, in quotes. A `secretRef` is `{name}`: a Secret in the deployment's own namespace.
 """
 EXITS = """\
 ## Exit codes
@@ -104,12 +114,12 @@ def table(path: str, schema: Schema, *, defaults: bool) -> Iterator[str]:
     yield ""
 
 
-def page() -> str:
-    version = finetunejob_crd()["spec"]["versions"][0]
+def page(intro: str, crd: Mapping[str, Any]) -> str:
+    version = crd["spec"]["versions"][0]
     root = version["schema"]["openAPIV3Schema"]
-    lines = [INTRO, "The whole object:\n"]
+    lines = [intro, "The whole object:\n"]
     lines += [f"- {rule['message']}" for rule in root["x-kubernetes-validations"]]
-    lines.append("\n## Columns of `kubectl get finetunejobs`\n")
+    lines.append(f"\n## Columns of `kubectl get {crd['spec']['names']['plural']}`\n")
     for column in version["additionalPrinterColumns"]:
         wide = " (with `-o wide`)" if column.get("priority") else ""
         lines.append(f"- **{column['name']}**{wide}: `{column['jsonPath']}`")
@@ -117,9 +127,17 @@ def page() -> str:
         lines.append(f"\n## {section.capitalize()}\n")
         for path, schema in blocks(section, root["properties"][section]):
             lines += table(path, schema, defaults=section == "spec")
-    lines.append(EXITS + "\n".join(f"| {int(code)} | {reason(code)} |" for code in ExitCode))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def pages() -> dict[Path, str]:
+    exits = EXITS + "\n".join(f"| {int(code)} | {reason(code)} |" for code in ExitCode)
+    return {
+        HERE / "finetunejob.md": page(JOB_INTRO, finetunejob_crd()) + "\n" + exits + "\n",
+        HERE / "modeldeployment.md": page(DEPLOYMENT_INTRO, modeldeployment_crd()),
+    }
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    for path, text in pages().items():
+        path.write_text(text)

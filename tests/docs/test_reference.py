@@ -1,4 +1,4 @@
-"""The reference page is what its generator writes, and it has every field."""
+"""The reference pages are what their generator writes, and have every field."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 REPO = Path(__file__).resolve().parents[2]
@@ -21,22 +22,25 @@ def fields(schema: Mapping[str, Any]) -> Iterator[str]:
         yield from fields(schema["items"])
 
 
-def test_the_page_has_no_diff() -> None:
-    page: Callable[[], str] = runpy.run_path(str(FOLDER / "generate.py"))["page"]
-    assert (FOLDER / "finetunejob.md").read_text() == page(), "run `make generate`"
+def test_the_pages_have_no_diff() -> None:
+    pages: Callable[[], dict[Path, str]] = runpy.run_path(str(FOLDER / "generate.py"))["pages"]
+    for path, text in pages().items():
+        assert path.read_text() == text, "run `make generate`"
 
 
-def test_every_field_of_the_crd_has_a_row() -> None:
-    crd = yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text())
+@pytest.mark.parametrize("kind", ["finetunejob", "modeldeployment"])
+def test_every_field_of_the_crd_has_a_row(kind: str) -> None:
+    crd = yaml.safe_load((REPO / "crds" / f"{kind}s.yaml").read_text())
     root = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
-    text = (FOLDER / "finetunejob.md").read_text()
+    text = (FOLDER / f"{kind}.md").read_text()
     # `name` of a secretRef is explained once, in the introduction.
     missing = {f for part in ("spec", "status") for f in fields(root[part]) if f"| `{f}` |" not in text}
     assert missing <= {"name"}
 
 
-def test_every_link_inside_the_page_has_its_heading() -> None:
-    text = (FOLDER / "finetunejob.md").read_text()
+@pytest.mark.parametrize("kind", ["finetunejob", "modeldeployment"])
+def test_every_link_inside_the_page_has_its_heading(kind: str) -> None:
+    text = (FOLDER / f"{kind}.md").read_text()
     anchors = {
         "#" + "".join(c for c in line[4:].lower() if c.isalnum())
         for line in text.splitlines()

@@ -8,20 +8,38 @@ GROUP = "finetune.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND_JOB = "FineTuneJob"
+KIND_DEPLOYMENT = "ModelDeployment"
 
 MANAGER = "finetune-operator"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_JOB = f"{GROUP}/job"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_ROLE = f"{GROUP}/role"
+LABEL_DEPLOYMENT = f"{GROUP}/deployment"
+LABEL_REVISION = f"{GROUP}/revision"
 ANNOTATION_RUN_CONFIG = f"{GROUP}/run-config"
 ANNOTATION_GENERATION = f"{GROUP}/generation"
+ANNOTATION_RECORD = f"{GROUP}/record"
+"""On a revision's Deployment: its `RevisionRecord`."""
+ANNOTATION_STABLE = f"{GROUP}/stable"
+"""On the route: the promoted revision; on its Service: the model's digest."""
+ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
+"""On the route: `<revision>/<step>` while one is being let in."""
+ANNOTATION_REJECTED = f"{GROUP}/rejected"
+"""On the route: the rejections that a lost status must not forget."""
+ANNOTATION_PROMOTE = f"{GROUP}/promote"
+ANNOTATION_ABORT = f"{GROUP}/abort"
+ANNOTATION_RETRY = f"{GROUP}/retry"
 MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGER}"
 
 ROLE_PREFLIGHT = "preflight"
 ROLE_TRAINER = "trainer"
 ROLE_PUBLISHER = "publisher"
 ROLE_GANG = "gang"
+ROLE_VERIFIER = "verifier"
+ROLE_CHECKER = "checker"
+ROLE_ENGINE = "engine"
+ROLE_ROUTE = "route"
 
 CONTAINER = "main"
 """Name of the one container in each pod we make."""
@@ -47,6 +65,19 @@ def token_secret(name: str, attempt: int, uid: str) -> str:
 
 def gang_policy(name: str) -> str:
     return f"{name}-gang"
+
+
+def revision_object(name: str, revision: str) -> str:
+    """Of a revision's Deployment and Service."""
+    return f"{name}-{revision}"
+
+
+def verifier_job(name: str, key: str) -> str:
+    return f"{name}-verify-{key}"
+
+
+def checker_job(name: str, revision: str) -> str:
+    return f"{name}-check-{revision}"
 
 
 class Reason:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.reports import Progress
+
+if TYPE_CHECKING:
+    from finetune_operator.core.serving.types import Scrape
 
 Obj = Mapping[str, Any]
 """A Kubernetes object as it is on the wire."""
@@ -37,10 +40,29 @@ SERVICES = Resource("", "v1", "services", "Service")
 SECRETS = Resource("", "v1", "secrets", "Secret")
 NETWORKPOLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+MODELDEPLOYMENTS = Resource("finetune.dev", "v1alpha1", "modeldeployments", "ModelDeployment")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+HTTPROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 EVENTS = Resource("", "v1", "events", "Event")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-BY_KIND = {r.kind: r for r in (FINETUNEJOBS, JOBS, PODS, SERVICES, SECRETS, NETWORKPOLICIES, NODES, EVENTS, LEASES)}
+BY_KIND = {
+    r.kind: r
+    for r in (
+        FINETUNEJOBS,
+        MODELDEPLOYMENTS,
+        JOBS,
+        PODS,
+        SERVICES,
+        SECRETS,
+        NETWORKPOLICIES,
+        NODES,
+        DEPLOYMENTS,
+        HTTPROUTES,
+        EVENTS,
+        LEASES,
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,16 @@ class Config:
     cluster_domain: str = "cluster.local"
     progress_write_seconds: float = 15.0
     poll_seconds: float = 2.0
+    serving_image: str = ""
+    """Default image of engine pods; empty: every ModelDeployment must set engine.image."""
+    gateway: str = ""
+    """`<namespace>/<name>` of the installation's Gateway; empty: every ModelDeployment must set traffic.parentRefs."""
+    gateway_domain: str = ""
+    """Hostnames default to `<name>.<namespace>.<this>`; empty: any host, and a path of its own."""
+    hostname_patterns: tuple[str, ...] = ()
+    """What tenants may claim, `*.{namespace}.models.example.com`; empty: only the default hostname."""
+    gateway_api: bool = True
+    """The cluster serves HTTPRoutes."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +187,9 @@ class Plan:
     deletes: tuple[Delete, ...] = ()
     events: tuple[EventNote, ...] = ()
     probe: Probe | None = None
+    """Of a FineTuneJob."""
+    scrape: Scrape | None = None
+    """Of a ModelDeployment."""
     requeue_after: float | None = None
     """Seconds until the plan may change by time alone."""
     need_fresh: bool = False

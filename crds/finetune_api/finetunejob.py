@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, Decimal, Duration, Uri, cel, rules
-from finetune_api.running import ResourceMap, Resources, Retry, Scheduling, SecretRef
+from finetune_api.running import EnvVar, ResourceMap, Resources, Retry, Scheduling, SecretRef
 
 
 class Stored(ApiModel):
@@ -243,10 +243,55 @@ class PublishResources(ApiModel):
     limits: ResourceMap | None = None
 
 
+class ServedCheck(ApiModel):
+    """The published folder is loaded in the image that will serve it, and must give the trainer's log-probabilities on
+    fixed prompts. A failure counts like a failed gate."""
+
+    enabled: (
+        Annotated[
+            bool,
+            Field(description="Unset: wherever there is a serving image. An adapter (output.merge: false) is skipped."),
+        ]
+        | None
+    ) = None
+    image: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=512,
+                pattern=r"^[^\s]+$",
+                description="With python3 and vLLM in it. Unset: the chart's servingImage.",
+            ),
+        ]
+        | None
+    ) = None
+    max_logprob_delta: (
+        Annotated[
+            Decimal,
+            Field(
+                description="Largest allowed mean difference per token, in nats, to the trainer's logprobs. "
+                "Unset: 0.01 where the engine computes in float32, else 0.1."
+            ),
+        ]
+        | None
+    ) = None
+    args: Annotated[
+        list[Annotated[str, Field(max_length=1024)]],
+        Field(max_length=64, description="Of the engine, as for `vllm serve`, for example --tensor-parallel-size=2."),
+    ] = []
+    env: Annotated[list[EnvVar], Field(max_length=64)] = []
+    resources: Annotated[
+        PublishResources, Field(description="Of the engine's container; unset: the publish pod's.")
+    ] = PublishResources()
+    timeout: Annotated[Duration, Field(description="From the container's start to its last answer.")] = "15m"
+
+
 class Publish(ApiModel):
     resources: Annotated[PublishResources, Field(description="Of the publish pod; unset: one node of the job.")] = (
         PublishResources()
     )
+    served_check: ServedCheck = ServedCheck()
 
 
 class FineTuneJobSpec(ApiModel):

@@ -6,7 +6,9 @@
 <run>/attempts/<n>/metrics.jsonl          one line per logged step (index 0)
 <run>/attempts/<n>/tensorboard/
 <run>/publish/metrics.json                the evaluation, kept so that a relaxed gate costs no second evaluation
+<run>/publish/served.json                  what the serving image answered, kept for the same artefact
 <run>/publish/gate.json
+<output>/served-check.json                the trainer's answers to fixed prompts (`finetune_api.served`)
 <output>/MANIFEST.json                    the published model's manifest, last
 """
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 MANIFEST = "MANIFEST.json"
 FENCE_DIR = "fence"
 METRICS = "publish/metrics.json"
+SERVED = "publish/served.json"
 GATE = "publish/gate.json"
 _CHECKPOINT = re.compile(r"^step-([0-9]+)-a([0-9]+)$")
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.base import WireModel
+from finetune_api.served import ServedResult
 
 Digest = Annotated[str, Field(pattern=r"^(xxh3|sha256):[0-9a-f]{32,64}$")]
 
@@ -93,5 +94,7 @@ class ModelManifest(WireModel):
     gate: list[GateResult] = []
     gate_passed: bool
     """False only with onGateFailure: Warn."""
+    served_check: ServedResult | None = None
+    """None: not asked for, no serving image, or an adapter, which is not served by itself."""
     lineage: Lineage
     at: str

@@ -165,7 +165,8 @@ class PublishReport(WireModel):
     message: Sentence
     stage: Word = ""
     metrics: dict[Word, MetricValue] = {}
-    gate: Annotated[list[GateResult], Field(max_length=16)] = []
+    gate: Annotated[list[GateResult], Field(max_length=17)] = []
+    """One result for each gate of the spec, and one for the served check."""
     gate_passed: bool | None = None
     output: PublishedModel | None = None
     traceback: Text | None = None

@@ -69,6 +69,9 @@ class RunConfig(WireModel):
     require_checkpoint: bool = False
     """True once a checkpoint was reported committed: resuming from nothing would then lose work silently (exit 73)."""
 
+    serving_image: str | None = None
+    """Publish: the image of the container that makes the served check. None: the pod has no such container."""
+
     @property
     def world_size(self) -> int:
         return self.nodes * self.processes_per_node

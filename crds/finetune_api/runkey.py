@@ -67,6 +67,12 @@ def spec_digest(spec: FineTuneJobSpec) -> str:
 
 
 def publish_digest(spec: FineTuneJobSpec) -> str:
-    """Over evaluation and output: editing them after `GateFailed` publishes again, without training."""
+    """Over evaluation, output and the served check: editing them after `GateFailed` publishes again, without
+    training."""
     wire = spec.to_wire()
-    return hashlib.sha256(_canonical({"evaluation": wire["evaluation"], "output": wire["output"]})).hexdigest()[:16]
+    form = {"evaluation": wire["evaluation"], "output": wire["output"]}
+    # Left out while nothing of it is set: the digests of tries made before it existed stay what they are.
+    check = spec.publish.served_check.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    if check:
+        form["servedCheck"] = check
+    return hashlib.sha256(_canonical(form)).hexdigest()[:16]

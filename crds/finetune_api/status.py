@@ -229,7 +229,7 @@ class PublishStatus(StatusModel):
 
 class EvaluationStatus(StatusModel):
     metrics: Annotated[dict[Short, MetricValue], Field(max_length=32)] = {}
-    gate: Annotated[list[GateResult], Field(max_length=16)] = []
+    gate: Annotated[list[GateResult], Field(max_length=17)] = []
     gate_passed: bool | None = None
 
 

@@ -67,3 +67,12 @@ def test_the_publish_digest_follows_the_gate() -> None:
     a = FineTuneJobSpec.model_validate(BASE)
     b = FineTuneJobSpec.model_validate(BASE | {"evaluation": {"gate": [{"metric": "loss", "max": "1"}]}})
     assert publish_digest(a) != publish_digest(b)
+
+
+def test_the_publish_digest_follows_the_served_check_and_knows_nothing_of_it_while_it_is_unset() -> None:
+    unset = FineTuneJobSpec.model_validate(BASE)
+    # As it was before there was a served check: an upgrade publishes nothing again.
+    assert publish_digest(unset) == "1c207c04b7171373"
+    memory = {"servedCheck": {"resources": {"limits": {"memory": "8Gi"}}}}
+    more = FineTuneJobSpec.model_validate(BASE | {"publish": memory})
+    assert publish_digest(more) != publish_digest(unset)

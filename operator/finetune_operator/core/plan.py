@@ -39,10 +39,10 @@ def plan(observed: Observed, now: datetime, config: Config) -> Plan:
     try:
         spec = parse_spec(observed.job)
     except ValidationError as error:
-        d = Draft(observed, _placeholder(), before, now, config)
+        d = Draft(observed.job, before, now, config, observed, _placeholder())
         _refuse(d, Reason.INVALID_SPEC, _in_words(error))
         return _answer(d, before)
-    d = Draft(observed, spec, before, now, config)
+    d = Draft(observed.job, before, now, config, observed, spec)
     _advance(d)
     if not d.need_fresh:
         step_retention(d)

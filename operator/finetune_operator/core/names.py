@@ -22,11 +22,15 @@ ANNOTATION_GENERATION = f"{GROUP}/generation"
 ANNOTATION_RECORD = f"{GROUP}/record"
 """On a revision's Deployment: its `RevisionRecord`."""
 ANNOTATION_STABLE = f"{GROUP}/stable"
-"""On the route: the promoted revision; on its Service: the model's digest."""
+"""On the route: the promoted revision."""
 ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
 """On the route: `<revision>/<step>` while one is being let in."""
 ANNOTATION_REJECTED = f"{GROUP}/rejected"
 """On the route: the rejections that a lost status must not forget."""
+ROUTE_ANNOTATIONS = (ANNOTATION_STABLE, ANNOTATION_ROLLOUT, ANNOTATION_REJECTED)
+"""Those of the route that the operator sets and takes away; all others are left as they are."""
+ANNOTATION_DIGEST = f"{GROUP}/digest"
+"""On a revision's Service: the digest of its model."""
 ANNOTATION_PROMOTE = f"{GROUP}/promote"
 ANNOTATION_ABORT = f"{GROUP}/abort"
 ANNOTATION_RETRY = f"{GROUP}/retry"
@@ -72,6 +76,10 @@ def revision_object(name: str, revision: str) -> str:
     return f"{name}-{revision}"
 
 
+def engine_policy(name: str) -> str:
+    return f"{name}-engine"
+
+
 def verifier_job(name: str, key: str) -> str:
     return f"{name}-verify-{key}"
 
@@ -111,3 +119,15 @@ class Reason:
     GATE_FAILED = "GateFailed"
     SUCCEEDED = "Succeeded"
     SUSPENDED = "Suspended"
+    WAITING_FOR_JOB = "WaitingForFineTuneJob"
+    JOB_FAILED = "FineTuneJobFailed"
+    ADAPTER_NOT_SERVABLE = "AdapterNotServable"
+    LOCAL_ONLY = "LocalUri"
+    NO_SERVING_IMAGE = "NoServingImage"
+    GATEWAY_API_MISSING = "GatewayApiMissing"
+    NO_GATEWAY = "NoGateway"
+    HOSTNAME_NOT_ALLOWED = "HostnameNotAllowed"
+    PATH_NOT_ALLOWED = "PathNotAllowed"
+    HOSTNAME_TAKEN = "HostnameTaken"
+    ROUTE_PENDING = "RoutePending"
+    ROUTE_NOT_ACCEPTED = "RouteNotAccepted"

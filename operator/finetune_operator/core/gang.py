@@ -8,7 +8,7 @@ quadratic.
 from __future__ import annotations
 
 from finetune_operator.core.builders.attempt import build_gang_service
-from finetune_operator.core.builders.pod import owner_reference
+from finetune_operator.core.builders.restricted import owner_reference
 from finetune_operator.core.draft import Draft
 from finetune_operator.core.names import GANG_SERVICE, LABEL_MANAGED_BY, MANAGER
 from finetune_operator.core.objects import is_deleting, labels_of, owned_by

@@ -15,7 +15,8 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.runconfig import PORT, TOKEN_PATH
 from finetune_api.status import AttemptStatus, FineTuneJobStatus, Resolved
-from finetune_operator.core.builders.pod import metadata, owner_reference, pod_template
+from finetune_operator.core.builders.pod import metadata, pod_template
+from finetune_operator.core.builders.restricted import owner_reference
 from finetune_operator.core.builders.runconfig import base_run_config
 from finetune_operator.core.names import (
     GANG_SERVICE,

@@ -1,17 +1,21 @@
-"""Reads the run config and the places around it; a bad file gets words, not a stack trace."""
+"""Reads what a pod is told and the places around it; a bad file gets words, not a stack trace."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from finetune_api import runconfig as rc
+from finetune_api.base import WireModel
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common.errors import RunError
+
+Told = TypeVar("Told", bound=WireModel)
 
 
 def _dir(env: str, default: str) -> Path:
@@ -53,22 +57,27 @@ def run_token() -> str | None:
 
 def load_config(path: Path | None = None) -> RunConfig:
     """Raises RunError (64) naming the file, the field and what was expected."""
+    return load(RunConfig, "run config", path)
+
+
+def load(kind: type[Told], name: str, path: Path | None = None) -> Told:
+    """The document that this pod was given. Raises RunError (64) naming the file, the field and what was expected."""
     source = path or config_path()
     try:
         document = json.loads(source.read_text())
     except OSError as error:
         raise RunError(
             ExitCode.INVALID_SPEC,
-            f"the run config {source} cannot be read ({error.strerror}); pass --config or set {rc.CONFIG_ENV}",
+            f"the {name} {source} cannot be read ({error.strerror}); pass --config or set {rc.CONFIG_ENV}",
         ) from None
     except ValueError as error:
-        raise RunError(ExitCode.INVALID_SPEC, f"the run config {source} is not JSON: {error}") from None
+        raise RunError(ExitCode.INVALID_SPEC, f"the {name} {source} is not JSON: {error}") from None
     try:
-        return RunConfig.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise RunError(
             ExitCode.INVALID_SPEC,
-            f"the run config {source}: {field}: {first['msg']} (got {first['input']!r:.100})",
+            f"the {name} {source}: {field}: {first['msg']} (got {first['input']!r:.100})",
         ) from None

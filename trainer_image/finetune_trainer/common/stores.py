@@ -1,6 +1,8 @@
-"""Opens storage with the credentials of the Secret that the run config names."""
+"""Opens storage with the credentials of the Secret that the pod's config names."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
@@ -9,7 +11,14 @@ from finetune_trainer.common.config import pvc_dir, secrets_dir
 from finetune_trainer.common.errors import RunError
 
 
-def open_for(config: RunConfig, uri: str, secret_name: str | None) -> Store:
+class Tenant(Protocol):
+    """Whose Secrets are mounted: a RunConfig or a ServeConfig."""
+
+    @property
+    def namespace(self) -> str: ...
+
+
+def open_for(config: Tenant, uri: str, secret_name: str | None) -> Store:
     """The store at `uri`. Credentials are the files of `SECRETS_DIR/<secret_name>`, if a Secret is named.
 
     Raises RunError (69, SecretMissing) when the folder is missing or empty: the Secret may still arrive.

@@ -15,7 +15,7 @@ from finetune_api.finetunejob import DataSource
 from finetune_api.runconfig import RunConfig
 from finetune_artifacts import Entry, InvalidUri, NotFound, Store, split_uri
 from finetune_artifacts import fingerprint as artifacts_fingerprint
-from finetune_trainer.common.stores import open_for
+from finetune_trainer.common.stores import Tenant, open_for
 
 SUFFIX = ".jsonl"
 _FORMAT = 1
@@ -54,7 +54,7 @@ def named_sources(config: RunConfig) -> list[NamedSource]:
     return train + held_out
 
 
-def list_files(config: RunConfig, named: NamedSource) -> list[SourceFile]:
+def list_files(config: Tenant, named: NamedSource) -> list[SourceFile]:
     """The source's files, sorted by path; none is not an error here. Raises ArtifactError."""
     source = named.source
     secret = source.secret_ref.name if source.secret_ref else None

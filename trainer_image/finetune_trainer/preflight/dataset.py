@@ -5,12 +5,11 @@ A file up to 64 MiB is read whole, so that a malformed line 17 is found here and
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
+from finetune_trainer.data.chunks import as_file
 from finetune_trainer.data.read import BadRecords, read_records
 from finetune_trainer.data.records import Conversation, content_digest
 from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
@@ -36,28 +35,6 @@ class Sample:
     files: int = 0
     bytes: int = 0
     complete: bool = True
-
-
-class _Chunks(io.RawIOBase):
-    """An iterator of bytes as a file, up to a limit."""
-
-    def __init__(self, chunks: Iterator[bytes], limit: int) -> None:
-        self._chunks, self._left, self._rest = chunks, limit, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None or self._left <= 0:
-                return 0
-            self._rest = memoryview(chunk)[: self._left]
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        self._left -= count
-        return count
 
 
 def list_sources(config: RunConfig) -> Listed:
@@ -114,7 +91,7 @@ def _read_file(
     sample.bytes += min(file.entry.size, budget)
     with storage_in_words(f"{named.field}.uri", secret, missing=Reason.WAITING_FOR_DATASET):
         chunks = file.store.open_read(file.entry.path, 0, file.entry.etag)
-        stream = io.BufferedReader(_Chunks(chunks, budget), 1 << 20)
+        stream = as_file(chunks, budget)
         for located in read_records(
             stream, name=file.name, source=named.field, data_format=named.source.format, bad=bad, cut=cut
         ):

@@ -33,6 +33,44 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Traefik is not the operator: its pods need a name of their own, or the operator's Service, policy and budget would select them. */}}
+{{- define "finetune.gateway.fullname" -}}
+{{- printf "%s-gateway" (include "finetune.fullname" .) -}}
+{{- end -}}
+
+{{- define "finetune.gateway.selector" -}}
+app.kubernetes.io/name: finetune-gateway
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "finetune.gateway.labels" -}}
+{{ include "finetune.gateway.selector" . }}
+app.kubernetes.io/component: gateway
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "finetune.gateway.name" -}}
+{{- .Values.gateway.name | default (ternary "finetune" "" .Values.gateway.install) -}}
+{{- end -}}
+
+{{- define "finetune.gateway.namespace" -}}
+{{- .Values.gateway.namespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{- define "finetune.gateway.class" -}}
+{{- .Values.gateway.className | default (include "finetune.fullname" .) -}}
+{{- end -}}
+
+{{/* The namespaces that Traefik watches, as JSON; an empty list is all. It always has to see its own and the Gateway's. */}}
+{{- define "finetune.gateway.namespaces" -}}
+{{- if .Values.gateway.watchNamespaces -}}
+{{- append .Values.gateway.watchNamespaces (include "finetune.gateway.namespace" .) | append .Release.Namespace | uniq | sortAlpha | toJson -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+
 {{/* What the schema cannot say in words. */}}
 {{- define "finetune.validate" -}}
 {{- $uri := .Values.artifacts.uri -}}
@@ -42,9 +80,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.artifacts.secretName (not $uri) -}}
 {{- fail (printf "artifacts.secretName is %q but artifacts.uri is empty: set artifacts.uri to the store that this Secret opens" .Values.artifacts.secretName) -}}
 {{- end -}}
-{{- range $name, $image := dict "image" .Values.image "trainerImage" .Values.trainerImage -}}
+{{- range $name, $image := dict "image" .Values.image "trainerImage" .Values.trainerImage "servingImage" .Values.servingImage "gateway.image" .Values.gateway.image -}}
 {{- if and $image.digest (not (regexMatch "^sha256:[0-9a-f]{64}$" $image.digest)) -}}
 {{- fail (printf "%s.digest is %q: expected sha256: and 64 hex digits" $name $image.digest) -}}
+{{- end -}}
+{{- end -}}
+{{- $gateway := .Values.gateway -}}
+{{- if and (not $gateway.install) (not $gateway.name) (or $gateway.domain $gateway.namespace) -}}
+{{- fail "gateway.domain or gateway.namespace is set but there is no Gateway: name yours (gateway.name) or set gateway.install=true" -}}
+{{- end -}}
+{{- if $gateway.install -}}
+{{- $kinds := "gateway.networking.k8s.io/v1" -}}
+{{- if and .Release.IsUpgrade (not (.Capabilities.APIVersions.Has (printf "%s/HTTPRoute" $kinds))) -}}
+{{- fail "gateway.install=true needs the Gateway API's CRDs, and Helm installs them only with a new release: run kubectl apply --server-side -f helm/finetune-operator/charts/gateway-api/crds/ and then this upgrade again" -}}
+{{- end -}}
+{{- if .Capabilities.APIVersions.Has (printf "%s/HTTPRoute" $kinds) -}}
+{{- range list "TLSRoute" "BackendTLSPolicy" -}}
+{{- if not ($.Capabilities.APIVersions.Has (printf "%s/%s" $kinds .)) -}}
+{{- fail (printf "the cluster's Gateway API is too old for Traefik: it does not serve %s %s. Upgrade the CRDs to Gateway API 1.5 or newer (kubectl apply --server-side -f helm/finetune-operator/charts/gateway-api/crds/), or set gateway.install=false and name the Gateway you have" $kinds .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -127,6 +127,36 @@ def service(*, rv: int = 1, **meta: Any) -> Json:
     }
 
 
+def gateway_crd() -> Json:
+    """HTTPRoutes as far as we write them; the real CRD's schema is the Gateway API's business."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": anything, "status": anything}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "httproutes.gateway.networking.k8s.io"},
+        "spec": {
+            "group": "gateway.networking.k8s.io",
+            "scope": "Namespaced",
+            "names": {
+                "plural": "httproutes",
+                "singular": "httproute",
+                "kind": "HTTPRoute",
+                "listKind": "HTTPRouteList",
+            },
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema},
+                    "subresources": {"status": {}},
+                }
+            ],
+        },
+    }
+
+
 Answer = tuple[int, dict[str, str], Any]
 
 

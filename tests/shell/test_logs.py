@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from finetune_operator.kube.keys import job_key
+from finetune_operator.kube.keys import deployment_key, job_key
 from finetune_operator.shell import logs
 
 
@@ -38,6 +38,13 @@ def test_one_object_per_line_with_the_jobs_fields(stream: io.StringIO) -> None:
         "job": "bot",
         "attempt": 3,
     }
+
+
+def test_a_deployments_lines_name_it(stream: io.StringIO) -> None:
+    logging.getLogger("x").info("words", extra=logs.key_fields(deployment_key("team", "bot"), revision="abc"))
+    (line,) = lines(stream)
+    assert (line["namespace"], line["deployment"], line["revision"]) == ("team", "bot", "abc")
+    assert "job" not in line
 
 
 def test_a_traceback_stays_on_its_line(stream: io.StringIO) -> None:

@@ -14,7 +14,7 @@ import yaml
 from fakeapi import HttpFrontend, Refuse, Script, World, install_crd
 
 from finetune_operator.core.types import Config, Observed, Plan
-from finetune_operator.shell import operator as module
+from finetune_operator.shell import tasks
 from finetune_operator.shell.config import load
 from finetune_operator.shell.connection import Access
 from finetune_operator.shell.election import LEASE_NAME
@@ -163,7 +163,7 @@ async def test_stopping_a_standby(start: Start, world: World) -> None:
 async def test_without_the_crd_it_says_so_and_waits(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_RETRY", 0.1)
+    monkeypatch.setattr(tasks, "RETRY", 0.1)
     bare = World()
     bare.api.create("", "namespaces", "", {"metadata": {"name": "team"}})
     one = await start(on=bare)

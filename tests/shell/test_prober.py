@@ -62,7 +62,7 @@ def with_prober(story: Callable[[Prober, FakePod, list[Any]], Coroutine[Any, Any
     async def main() -> None:
         pod, woken = FakePod(), []  # type: ignore[var-annotated]
         settings.setdefault("poll_seconds", 2.0)
-        prober = Prober(pod, on_sample=woken.append, clock=clock, now=wall, **settings)
+        prober = Prober(pod, on_sample=lambda key, urgent: woken.append(key), clock=clock, now=wall, **settings)
         task = asyncio.create_task(prober.run())
         await story(prober, pod, woken)
         task.cancel()

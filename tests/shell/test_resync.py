@@ -167,7 +167,7 @@ def test_a_first_round_that_fails_is_told(world: World) -> None:
 
 def test_children_are_listed_by_our_label_and_before_their_owners() -> None:
     kinds = [resource.kind for resource in SELECTORS]
-    assert kinds == ["Node", "Service", "Pod", "Job", "FineTuneJob"]
+    assert kinds == ["Node", "Service", "Pod", "Job", "Deployment", "HTTPRoute", "FineTuneJob", "ModelDeployment"]
     labels = {resource.kind: selector for resource, selector in SELECTORS.items() if selector}
-    assert set(labels) == {"Service", "Pod", "Job"}
+    assert set(labels) == {"Service", "Pod", "Job", "Deployment", "HTTPRoute"}
     assert set(labels.values()) == {"app.kubernetes.io/managed-by=finetune-operator"}

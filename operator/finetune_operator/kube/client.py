@@ -110,6 +110,15 @@ class Client:
             return items, version
         raise AssertionError("unreachable")
 
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the API server knows this kind at all."""
+        root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+        try:
+            answer = await self._read("discover", resource, root)
+        except errors.NotFound:
+            return False
+        return any(found.get("name") == resource.plural for found in answer.get("resources") or ())
+
     async def create(self, resource: Resource, namespace: str | None, body: Obj) -> Json:
         params = {"fieldManager": MANAGER}
         return await self._write("create", resource, "POST", path_of(resource, namespace), params, body, JSON)

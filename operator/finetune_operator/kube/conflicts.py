@@ -1,4 +1,4 @@
-"""Names that somebody else holds, remembered per FineTuneJob until a look at the API server shows them free.
+"""Names that somebody else holds, remembered per object that wants them until a look at the API server shows them free.
 
 A plan that knows of a conflict stops trying to create the object, so nothing else would notice that it went away. The
 operator does not watch objects that are not its own; it looks again at most every `recheck` seconds.
@@ -35,7 +35,7 @@ class Conflicts:
         self._known.pop(key, None)
         self._looked.pop(key, None)
 
-    async def refresh(self, key: Key, job: Obj, clock: float) -> None:
+    async def refresh(self, key: Key, owner: Obj, clock: float) -> None:
         """Looks at each name again when it is time. `clock` is monotonic, in seconds."""
         known = self._known.get(key)
         if not known or clock - self._looked[key] < self._recheck:
@@ -49,9 +49,9 @@ class Conflicts:
             except errors.NotFound:
                 del known[what]
                 continue
-            if is_ours(found, job):
+            if is_ours(found, owner):
                 del known[what]
             else:
-                known[what] = conflict_sentence(resource, key.namespace, name, found)
+                known[what] = conflict_sentence(resource, key.namespace, name, found, owner)
         if not known:
             self.forget(key)

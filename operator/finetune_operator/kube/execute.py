@@ -2,7 +2,7 @@
 
 Nothing here decides. A status conflict ends the pass before anything else happens, because the plan was made from an
 old reading. A create that finds its name taken looks at who has it: ours is success (an answer was lost, or the store
-is late); one that is going away, or belongs to a former FineTuneJob of this name, is waited for; somebody else's is a
+is late); one that is going away, or belongs to a former object of the owner's name, is waited for; somebody else's is a
 conflict in words for the next plan, and never touched. A call whose fate is unknown ends the pass: the next plan reads
 what became of it.
 """
@@ -15,19 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from finetune_operator.core.names import GANG_SERVICE, LABEL_MANAGED_BY, MANAGER
-from finetune_operator.core.objects import uid_of
-from finetune_operator.core.types import (
-    BY_KIND,
-    EVENTS,
-    FINETUNEJOBS,
-    Delete,
-    EventNote,
-    MergePatch,
-    Obj,
-    Plan,
-    Resource,
-)
+from finetune_operator.core.names import GANG_SERVICE, KIND_JOB, LABEL_MANAGED_BY, MANAGER
+from finetune_operator.core.objects import labels_of, uid_of
+from finetune_operator.core.types import BY_KIND, EVENTS, Delete, EventNote, MergePatch, Obj, Plan, Resource
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
@@ -58,14 +48,14 @@ class Executor:
         self._now = now
         self._instance = instance
 
-    async def run(self, plan: Plan, job: Obj) -> Result:
-        """`job` is the FineTuneJob that the plan was made from. Raises nothing of `errors.ApiError`."""
+    async def run(self, plan: Plan, owner: Obj) -> Result:
+        """`owner` is the object that the plan was made from. Raises nothing of `errors.ApiError`."""
         result = Result()
         try:
             if plan.status is not None:
-                await self._write_status(plan.status, job, result)
+                await self._write_status(plan.status, owner, result)
             for body in plan.creates:
-                await self._create(body, job, result)
+                await self._create(body, owner, result)
                 if result.conflicts or result.error:
                     break
             for patch in plan.patches:
@@ -80,15 +70,16 @@ class Executor:
             result.error = error
         if plan.events and (plan.status is None or result.status_written):
             for index, note in enumerate(plan.events):
-                result.events += await self.tell(note, job, index)
+                result.events += await self.tell(note, owner, index)
         result.again = result.again or (result.writes > 0 and result.error is None)
         return result
 
-    async def _write_status(self, status: Obj, job: Obj, result: Result) -> None:
+    async def _write_status(self, status: Obj, owner: Obj, result: Result) -> None:
+        resource = BY_KIND[owner["kind"]]
         try:
-            self._keep(FINETUNEJOBS, await self._client.update_status(FINETUNEJOBS, job, status))
+            self._keep(resource, await self._client.update_status(resource, owner, status))
         except errors.Conflict:
-            await self._read_again(FINETUNEJOBS, job["metadata"]["namespace"], job["metadata"]["name"])
+            await self._read_again(resource, owner["metadata"]["namespace"], owner["metadata"]["name"])
             raise
         result.writes += 1
         result.status_written = True
@@ -98,7 +89,7 @@ class Executor:
         if resource.kind in Store.KINDS:
             self._keep(resource, await self._client.get(resource, namespace, name))
 
-    async def _create(self, body: Obj, job: Obj, result: Result) -> None:
+    async def _create(self, body: Obj, owner: Obj, result: Result) -> None:
         resource = BY_KIND[body["kind"]]
         meta = body["metadata"]
         namespace, name = meta.get("namespace"), meta["name"]
@@ -107,30 +98,30 @@ class Executor:
             result.writes += 1
         except errors.AlreadyExists:
             if resource.kind != "Secret":  # never read: the name itself carries our uid
-                await self._look_at(resource, namespace, name, job, result)
+                await self._look_at(resource, namespace, name, owner, result)
         except (errors.Forbidden, errors.Invalid, errors.BadRequest) as error:
             if "being terminated" in error.message:
                 return
             result.refused = f"{resource.kind} {name} is not admitted: {error.message}"
             raise
 
-    async def _look_at(self, resource: Resource, namespace: str, name: str, job: Obj, result: Result) -> None:
+    async def _look_at(self, resource: Resource, namespace: str, name: str, owner: Obj, result: Result) -> None:
         try:
             found = await self._client.get(resource, namespace, name)
         except errors.NotFound:
             result.again = True
             return
         what = f"{resource.kind}/{name}"
-        if is_ours(found, job) and not found["metadata"].get("deletionTimestamp"):
+        if is_ours(found, owner) and not found["metadata"].get("deletionTimestamp"):
             if resource.kind in Store.KINDS:  # the store missed it; other kinds are not watched, plans never see them
                 self._keep(resource, found)
                 result.again = True
         elif found["metadata"].get("deletionTimestamp"):
             result.error = errors.Conflict(f"{what} is still being deleted", status=409)
-        elif formerly_ours(found, job):
-            result.error = errors.Conflict(f"{what} belongs to a former FineTuneJob of this name", status=409)
+        elif formerly_ours(found, owner):
+            result.error = errors.Conflict(f"{what} belongs to a former {owner['kind']} of this name", status=409)
         else:
-            result.conflicts[what] = conflict_sentence(resource, namespace, name, found)
+            result.conflicts[what] = conflict_sentence(resource, namespace, name, found, owner)
 
     async def _patch(self, patch: MergePatch, result: Result) -> None:
         try:
@@ -161,16 +152,16 @@ class Executor:
             answer.setdefault("kind", resource.kind)
             self._store.apply(None, answer)
 
-    async def tell(self, note: EventNote, job: Obj, index: int = 0) -> bool:
+    async def tell(self, note: EventNote, owner: Obj, index: int = 0) -> bool:
         """Emits an Event. Events inform; a lost one is not worth a retry."""
         try:
-            await self._client.create(EVENTS, job["metadata"]["namespace"], self._event_body(note, job, index))
+            await self._client.create(EVENTS, owner["metadata"]["namespace"], self._event_body(note, owner, index))
         except errors.ApiError:
             return False
         return True
 
-    def _event_body(self, note: EventNote, job: Obj, index: int) -> Json:
-        meta = job["metadata"]
+    def _event_body(self, note: EventNote, owner: Obj, index: int) -> Json:
+        meta = owner["metadata"]
         now = self._now()
         stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
         seed = f"{meta.get('uid')}/{now.timestamp()}/{index}/{note.reason}/{note.message}"
@@ -182,8 +173,8 @@ class Executor:
                 "namespace": meta["namespace"],
             },
             "involvedObject": {
-                "apiVersion": FINETUNEJOBS.api_version,
-                "kind": FINETUNEJOBS.kind,
+                "apiVersion": BY_KIND[owner["kind"]].api_version,
+                "kind": owner["kind"],
                 "namespace": meta["namespace"],
                 "name": meta["name"],
                 "uid": meta.get("uid"),
@@ -201,31 +192,31 @@ class Executor:
         }
 
 
-def _job_owners(found: Obj) -> list[dict[str, Any]]:
-    return [
-        ref
-        for ref in found["metadata"].get("ownerReferences") or ()
-        if ref.get("kind") == FINETUNEJOBS.kind and str(ref.get("apiVersion", "")).startswith(FINETUNEJOBS.group + "/")
-    ]
+def _owners(found: Obj, kind: str) -> list[dict[str, Any]]:
+    """Owner references to objects of one of our kinds."""
+    group = BY_KIND[kind].group + "/"
+    refs = found["metadata"].get("ownerReferences") or ()
+    return [ref for ref in refs if ref.get("kind") == kind and str(ref.get("apiVersion", "")).startswith(group)]
 
 
-def is_ours(found: Obj, job: Obj) -> bool:
-    """Controlled by this FineTuneJob; the gang Service is shared, so any FineTuneJob's of this namespace will do."""
-    if found.get("kind") == "Service" and found["metadata"]["name"] == GANG_SERVICE:
-        labels = found["metadata"].get("labels") or {}
-        return labels.get(LABEL_MANAGED_BY) == MANAGER and bool(_job_owners(found))
-    return any(ref.get("uid") == uid_of(job) and ref.get("controller") for ref in _job_owners(found))
+def is_ours(found: Obj, owner: Obj) -> bool:
+    """Controlled by this object; the gang Service is shared, so any FineTuneJob's of this namespace will do."""
+    owners = _owners(found, owner["kind"])
+    if found.get("kind") == "Service" and found["metadata"]["name"] == GANG_SERVICE and owner["kind"] == KIND_JOB:
+        return labels_of(found).get(LABEL_MANAGED_BY) == MANAGER and bool(owners)
+    return any(ref.get("uid") == uid_of(owner) and ref.get("controller") for ref in owners)
 
 
-def formerly_ours(found: Obj, job: Obj) -> bool:
-    """Controlled by a FineTuneJob of the same name that was deleted; garbage collection will remove it."""
-    return any(ref.get("name") == job["metadata"]["name"] and ref.get("controller") for ref in _job_owners(found))
+def formerly_ours(found: Obj, owner: Obj) -> bool:
+    """Controlled by an object of the same name and kind that was deleted; garbage collection will remove it."""
+    owners = _owners(found, owner["kind"])
+    return any(ref.get("name") == owner["metadata"]["name"] and ref.get("controller") for ref in owners)
 
 
-def conflict_sentence(resource: Resource, namespace: str, name: str, found: Obj) -> str:
-    owners = [f"{r.get('kind')}/{r.get('name')}" for r in found["metadata"].get("ownerReferences") or ()]
-    whose = f"belongs to {', '.join(owners)}" if owners else "was not made by this FineTuneJob"
+def conflict_sentence(resource: Resource, namespace: str, name: str, found: Obj, owner: Obj) -> str:
+    others = [f"{r.get('kind')}/{r.get('name')}" for r in found["metadata"].get("ownerReferences") or ()]
+    whose = f"belongs to {', '.join(others)}" if others else f"was not made by this {owner['kind']}"
     return (
         f"a {resource.kind} named {name} exists in namespace {namespace} and {whose}; "
-        f"it is left alone: delete or rename it, or give the FineTuneJob another name"
+        f"it is left alone: delete or rename it, or give the {owner['kind']} another name"
     )

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune_operator.core.names import LABEL_JOB
+from finetune_operator.core.names import LABEL_DEPLOYMENT, LABEL_JOB
 from finetune_operator.core.objects import labels_of
-from finetune_operator.core.types import FINETUNEJOBS, Obj
+from finetune_operator.core.types import FINETUNEJOBS, MODELDEPLOYMENTS, Obj, Resource
 
 Ref = tuple[str, str]
 """(namespace, name) of any object; the namespace of a node is empty."""
+PLANNED: tuple[Resource, ...] = (FINETUNEJOBS, MODELDEPLOYMENTS)
+"""The kinds that users write, and that are planned."""
+_LABELS = {LABEL_JOB: FINETUNEJOBS.kind, LABEL_DEPLOYMENT: MODELDEPLOYMENTS.kind}
 
 
 class Key(NamedTuple):
@@ -33,6 +36,10 @@ def job_key(namespace: str, name: str) -> Key:
     return Key(FINETUNEJOBS.kind, namespace, name)
 
 
+def deployment_key(namespace: str, name: str) -> Key:
+    return Key(MODELDEPLOYMENTS.kind, namespace, name)
+
+
 def ref_of(obj: Obj) -> Ref:
     meta = obj["metadata"]
     return meta.get("namespace") or "", meta["name"]
@@ -45,5 +52,8 @@ def key_of(obj: Obj) -> Key:
 
 def owner_key(obj: Obj) -> Key | None:
     """The object a child's label names."""
-    name = labels_of(obj).get(LABEL_JOB)
-    return job_key(obj["metadata"].get("namespace") or "", name) if name else None
+    labels = labels_of(obj)
+    for label, kind in _LABELS.items():
+        if name := labels.get(label):
+            return Key(kind, obj["metadata"].get("namespace") or "", name)
+    return None

@@ -2,7 +2,7 @@
 
 Events come late, twice, or out of order, and some never come. So an object is replaced only by a newer resourceVersion,
 events from before an object's deletion do not bring it back, and a list decides only about what is not newer than it.
-Every change answers with the FineTuneJobs it bears on; nothing else wakes the planner.
+Every change answers with the keys it bears on; nothing else wakes the planner.
 
 Pods that are gone stay as they were last seen while their Job is known: their exit codes are evidence.
 """
@@ -10,38 +10,22 @@ Pods that are gone stay as they were last seen while their Job is known: their e
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from finetune_operator.core.names import GANG_SERVICE
 from finetune_operator.core.objects import uid_of
-from finetune_operator.core.types import BY_KIND, Obj
+from finetune_operator.core.types import Obj
 from finetune_operator.kube.compact import Json, compact
-from finetune_operator.kube.keys import Key, Ref, job_key, key_of, owner_key, ref_of
+from finetune_operator.kube.facts import controller_uid, node_of, node_state, service_state, version_of
+from finetune_operator.kube.keys import PLANNED, Key, Ref, job_key, key_of, owner_key, ref_of
+from finetune_operator.kube.references import Address, Claims, References, discard, no_claims
 
 _TOMBSTONES_PER_JOB = 64
 _DEAD_UIDS = 50_000
 _TERMINAL = ("Succeeded", "Failed")
+_PLANNED = frozenset(resource.kind for resource in PLANNED)
 NONE: frozenset[Key] = frozenset()
-
-
-def version_of(obj: Obj) -> int:
-    try:
-        return int(obj["metadata"].get("resourceVersion") or 0)
-    except ValueError:
-        return 0
-
-
-def controller_uid(obj: Obj) -> str | None:
-    for ref in obj["metadata"].get("ownerReferences") or ():
-        if ref.get("controller"):
-            return str(ref.get("uid"))
-    return None
-
-
-def node_of(pod: Obj) -> str | None:
-    return (pod.get("spec") or {}).get("nodeName")
 
 
 @dataclass
@@ -51,12 +35,13 @@ class _Table:
 
 
 class Store:
-    """Watched kinds only: FineTuneJob, Job, Pod, Service, Node."""
+    """Watched kinds only. `claims` says what addresses a ModelDeployment serves."""
 
-    KINDS = ("FineTuneJob", "Job", "Pod", "Service", "Node")
+    KINDS = ("FineTuneJob", "ModelDeployment", "Job", "Pod", "Service", "Node", "Deployment", "HTTPRoute")
 
-    def __init__(self) -> None:
+    def __init__(self, claims: Claims = no_claims) -> None:
         self._tables = {kind: _Table() for kind in self.KINDS}
+        self._references = References(claims)
         self._by_node: defaultdict[str, set[Ref]] = defaultdict(set)
         self._gone_pods: defaultdict[str, OrderedDict[str, Json]] = defaultdict(OrderedDict)
         self._dead: OrderedDict[str, int] = OrderedDict()
@@ -72,13 +57,13 @@ class Store:
 
     def keys(self) -> list[Key]:
         """Of all objects that are planned for themselves."""
-        return [job_key(*ref) for ref in self._tables["FineTuneJob"].objects]
+        return [Key(kind.kind, *ref) for kind in PLANNED for ref in self._tables[kind.kind].objects]
 
     def find(self, key: Key) -> Json | None:
         return self.get(*key)
 
     def children(self, kind: str, key: Key) -> list[Json]:
-        """Of Jobs or Pods, those whose label names the FineTuneJob, by name."""
+        """Those whose label names the key's object, by name."""
         table = self._tables[kind]
         return [table.objects[ref] for ref in sorted(table.by_owner.get(key, ()))]
 
@@ -88,6 +73,18 @@ class Store:
 
     def node(self, name: str) -> Json | None:
         return self.get("Node", "", name)
+
+    def in_namespace(self, kind: str, namespace: str) -> list[Json]:
+        return [obj for ref, obj in self._tables[kind].objects.items() if ref[0] == namespace]
+
+    def neighbours(self, key: Key) -> dict[Address, list[Json]]:
+        """The addresses of a ModelDeployment that others claim as well, and those others."""
+        shared: dict[Address, list[Json]] = {}
+        for address in self._references.addresses(key.ref):
+            others = sorted(self._references.sharing([address]) - {key.ref})
+            if others:
+                shared[address] = [self._tables[key.kind].objects[ref] for ref in others]
+        return shared
 
     def apply(self, event: str | None, obj: Obj) -> frozenset[Key]:
         """A watch event: ADDED, MODIFIED, DELETED, or None for an object from a list or an answer to our own write."""
@@ -103,7 +100,7 @@ class Store:
         return self._prune(kind, list(self._tables[kind].objects), listed, version)
 
     def replace_children(self, kind: str, key: Key, objects: Iterable[Obj], version: str) -> frozenset[Key]:
-        """Takes in a complete list, at `version`, of the Jobs or Pods of one FineTuneJob."""
+        """Takes in a complete list, at `version`, of one kind of children."""
         known = list(self._tables[kind].by_owner.get(key, ()))
         affected: set[Key] = set()
         listed: set[Ref] = set()
@@ -127,16 +124,18 @@ class Store:
         if version_of(obj) <= self._dead.get(uid, -1):
             return NONE
         old = self._tables[kind].objects.get(ref)
+        affected = NONE
         if old is not None:
             if uid_of(old) == uid and version_of(obj) <= version_of(old):
                 return NONE
             if uid_of(old) != uid:
                 if version_of(obj) < version_of(old):
                     return NONE
-                self._remove(kind, old, version_of(obj))
+                affected = self._remove(kind, old, version_of(obj))
+                old = None
         new = compact(kind, dict(obj))
         self._index(kind, ref, new)
-        return self._affected(kind, old, new)
+        return affected | self._affected(kind, old, new)
 
     def _remove(self, kind: str, obj: Obj, at: int) -> frozenset[Key]:
         """`at`: the resourceVersion by which the object is known to be gone."""
@@ -161,7 +160,7 @@ class Store:
             self._unindex(kind, ref, old)
         table.objects[ref] = new
         key = owner_key(new)
-        if kind in ("Job", "Pod") and key is not None:
+        if key is not None and kind not in _PLANNED:
             table.by_owner[key].add(ref)
         if kind == "Pod" and (node := node_of(new)):
             self._by_node[node].add(ref)
@@ -169,9 +168,9 @@ class Store:
     def _unindex(self, kind: str, ref: Ref, old: Json) -> None:
         key = owner_key(old)
         if key is not None:
-            _discard(self._tables[kind].by_owner, key, ref)
+            discard(self._tables[kind].by_owner, key, ref)
         if kind == "Pod" and (node := node_of(old)):
-            _discard(self._by_node, node, ref)
+            discard(self._by_node, node, ref)
 
     def _bury(self, uid: str, at: int) -> None:
         if uid:
@@ -193,26 +192,27 @@ class Store:
 
     def _affected(self, kind: str, old: Json | None, new: Json | None) -> frozenset[Key]:
         if kind == "FineTuneJob":
-            return frozenset({key_of(new or old or {})})
+            return self._references.waiting_for(old, new) | {key_of(new or old or {})}
+        if kind == "ModelDeployment":
+            return self._references.replace(old, new) | {key_of(new or old or {})}
         if kind == "Node":
             return self._affected_by_node(old, new)
-        if kind == "Service":
-            return self._affected_by_service(old, new)
-        return frozenset(key for obj in (old, new) if obj is not None and (key := owner_key(obj)) is not None)
+        owners = frozenset(key for obj in (old, new) if obj is not None and (key := owner_key(obj)) is not None)
+        return owners | self._affected_by_gang_service(old, new) if kind == "Service" else owners
 
     def _affected_by_node(self, old: Json | None, new: Json | None) -> frozenset[Key]:
-        if old is not None and new is not None and _node_state(old) == _node_state(new):
+        if old is not None and new is not None and node_state(old) == node_state(new):
             return NONE
         name = (new or old or {})["metadata"]["name"]
         pods = (self._tables["Pod"].objects[ref] for ref in self._by_node.get(name, ()))
         return frozenset(key for pod in pods if (key := owner_key(pod)) is not None)
 
-    def _affected_by_service(self, old: Json | None, new: Json | None) -> frozenset[Key]:
+    def _affected_by_gang_service(self, old: Json | None, new: Json | None) -> frozenset[Key]:
         """The gang Service is shared by a namespace. Its creation and our own changes of it matter to nobody else."""
         meta = (new or old or {})["metadata"]
         if meta["name"] != GANG_SERVICE or (old is None and new is not None):
             return NONE
-        if old is not None and new is not None and _service_state(old) == _service_state(new):
+        if old is not None and new is not None and service_state(old) == service_state(new):
             return NONE
         namespace = meta.get("namespace") or ""
         return frozenset(
@@ -220,25 +220,3 @@ class Store:
             for ref, job in self._tables["FineTuneJob"].objects.items()
             if ref[0] == namespace and (job.get("status") or {}).get("phase") not in _TERMINAL
         )
-
-
-def _discard(index: defaultdict[Any, set[Ref]], key: Any, ref: Ref) -> None:
-    refs = index.get(key)
-    if refs is not None:
-        refs.discard(ref)
-        if not refs:
-            del index[key]
-
-
-def _node_state(node: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a plan looks at; heartbeats are not part of it."""
-    conditions = [(c.get("type"), c.get("status")) for c in node["status"]["conditions"]]
-    return node["metadata"].get("deletionTimestamp"), node["spec"], conditions
-
-
-def _service_state(service: Mapping[str, Any]) -> tuple[Any, ...]:
-    meta = service["metadata"]
-    return uid_of(service), meta.get("deletionTimestamp"), service.get("spec")
-
-
-KINDS_WATCHED = tuple(BY_KIND[kind] for kind in Store.KINDS)

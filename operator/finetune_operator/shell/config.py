@@ -18,6 +18,10 @@ from finetune_operator.core.types import Config
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 _STORE = re.compile(r"^(s3|pvc|file)://\S+$")
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_GATEWAY = re.compile(rf"^{_LABEL}/{_LABEL}(\.{_LABEL})*$")
+_DOMAIN = re.compile(rf"^(?=.{{1,190}}$){_LABEL}(\.{_LABEL})*$")
+_HOSTNAMES = re.compile(r"^(\*\.)?([-a-z0-9]|\{namespace\})+(\.([-a-z0-9]|\{namespace\})+)*$")
 _PULL = ("Always", "IfNotPresent", "Never")
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -58,8 +62,12 @@ class Options:
     listen_port: int
     log_level: str
     kubeconfig: str | None
+    serving_image: str
+    gateway: str
+    gateway_domain: str
+    policy_hostnames: tuple[str, ...]
 
-    def plan_config(self, installation_key: bytes) -> Config:
+    def plan_config(self, installation_key: bytes, *, gateway_api: bool = True) -> Config:
         return Config(
             namespace=self.namespace,
             trainer_image=self.trainer_image,
@@ -72,13 +80,18 @@ class Options:
             cluster_domain=self.cluster_domain,
             progress_write_seconds=self.progress_write_seconds,
             poll_seconds=self.poll_seconds,
+            serving_image=self.serving_image,
+            gateway=self.gateway,
+            gateway_domain=self.gateway_domain,
+            hostname_patterns=self.policy_hostnames,
+            gateway_api=gateway_api,
         )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="finetune-operator",
-        description="Schedules FineTuneJobs, keeps their work safe, publishes what passes its gate.",
+        description="Schedules FineTuneJobs, keeps their work safe, publishes what passes its gate, and rolls it out.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -96,6 +109,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--small-image", "image of preflight pods: the operator's own; required")
     add("--artifacts-uri", "default place of run directories, for example s3://models/runs", "none")
     add("--artifacts-secret", "Secret with the store's credentials, in each job's namespace", "none")
+    add(
+        "--serving-image", "default image of engine pods, vLLM; without one every ModelDeployment names its own", "none"
+    )
+    add("--gateway", "the installation's Gateway as namespace/name; without one each ModelDeployment names its own")
+    add("--gateway-domain", "hostnames default to <name>.<namespace>.<this domain>; without one to any host", "none")
+    add(
+        "--policy-hostnames",
+        "what tenants may claim, separated by commas, for example *.{namespace}.models.example.com",
+        "only the default hostname",
+    )
     add("--image-pull-policy", "of the pods that the operator makes: " + ", ".join(_PULL), "IfNotPresent")
     parser.add_argument(
         "--network-policies",
@@ -104,9 +127,13 @@ def _parser() -> argparse.ArgumentParser:
         help="one NetworkPolicy per run [FINETUNE_NETWORK_POLICIES; default true]",
     )
     add("--cluster-domain", "of the cluster's DNS", "cluster.local")
-    add("--progress-write-seconds", "progress is written to status at most this often per job", "15")
+    add(
+        "--progress-write-seconds",
+        "progress is written to status at most this often per job; more rarely while the API server is slow",
+        "15",
+    )
     add("--poll-seconds", "pause between two polls of one job's progress", "2")
-    add("--workers", "FineTuneJobs planned at the same time", "16")
+    add("--workers", "objects planned at the same time", "16")
     add("--max-writes", "API writes in flight", "32")
     add("--resync-seconds", "pause between two complete LISTs", "300")
     add("--lease-seconds", "another replica takes over after this long without a renewal", "10")
@@ -144,6 +171,10 @@ def load(argv: Sequence[str] | None = None, env: Mapping[str, str] | None = None
         listen_port=port,
         log_level=read.one_of("--log-level", _LEVELS, "info"),
         kubeconfig=flags.get("kubeconfig") or env.get("KUBECONFIG") or None,
+        serving_image=read.text("--serving-image"),
+        gateway=read.matching("--gateway", _GATEWAY, "namespace/name of a Gateway, for example traffic/main"),
+        gateway_domain=read.matching("--gateway-domain", _DOMAIN, "a domain such as models.example.com"),
+        policy_hostnames=read.patterns("--policy-hostnames"),
     )
 
 
@@ -189,6 +220,20 @@ class _Reader:
         if value and not _STORE.match(value):
             raise ConfigError(_wrong(flag, value, "s3://bucket/path, pvc://claim/path or file:///path"))
         return value
+
+    def matching(self, flag: str, pattern: re.Pattern[str], expected: str) -> str:
+        value = self.text(flag)
+        if value and not pattern.match(value):
+            raise ConfigError(_wrong(flag, value, expected))
+        return value
+
+    def patterns(self, flag: str) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in self.text(flag).split(",") if part.strip())
+        for one in found:
+            if not _HOSTNAMES.match(one):
+                expected = "hostnames, of which the first label may be *, with {namespace} for the tenant's"
+                raise ConfigError(_wrong(flag, one, expected))
+        return found
 
     def one_of(self, flag: str, choices: Sequence[str], default: str) -> str:
         value = self.text(flag) or default

@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from finetune_operator.core.names import KIND_JOB
+from finetune_operator.core.names import KIND_DEPLOYMENT, KIND_JOB
 from finetune_operator.kube.keys import Key
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -27,7 +27,7 @@ _SECRETS = (
     re.compile(r"(://[^/\s:@]+:)[^/\s@]+(?=@)"),
 )
 
-_FIELD = {KIND_JOB: "job"}
+_FIELD = {KIND_JOB: "job", KIND_DEPLOYMENT: "deployment"}
 
 
 def redact(text: str) -> str:
@@ -66,4 +66,4 @@ def setup(level: str, stream: TextIO | None = None) -> None:
 
 def key_fields(key: Key, **more: Any) -> dict[str, Any]:
     """`extra` of a log call about one FineTuneJob or ModelDeployment."""
-    return {"namespace": key.namespace, _FIELD.get(key.kind, "object"): key.name, **more}
+    return {"namespace": key.namespace, _FIELD[key.kind]: key.name, **more}

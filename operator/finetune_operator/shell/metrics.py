@@ -10,7 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from finetune_operator.core.names import KIND_DEPLOYMENT, KIND_JOB
+
 PREFIX = "finetune_operator_"
+DEPLOYMENT_PHASES = ("Pending", "Progressing", "Paused", "Healthy", "RollingBack", "Degraded")
 PHASES = (
     "Pending",
     "Queued",
@@ -31,7 +34,7 @@ class Metrics:
         r = self.registry
         ProcessCollector(registry=r)
         self.reconcile_seconds = Histogram(
-            PREFIX + "reconcile_seconds", "One pass over one FineTuneJob.", buckets=_BUCKETS, registry=r
+            PREFIX + "reconcile_seconds", "One pass over one object.", buckets=_BUCKETS, registry=r
         )
         self.passes = Counter(PREFIX + "reconciles", "Passes by result.", ["result"], registry=r)
         self.api_calls = Counter(
@@ -42,6 +45,16 @@ class Metrics:
         self.lost_steps = Counter(PREFIX + "lost_steps", "Optimizer steps that had to be repeated.", registry=r)
         self.restarts = Counter(PREFIX + "restarts", "Restarts recorded in status.", registry=r)
         self.probes = Counter(PREFIX + "probes", "Progress polls by outcome.", ["outcome"], registry=r)
+        self.rollouts = Counter(
+            PREFIX + "rollouts", "Rollouts of ModelDeployments that ended, by how.", ["result"], registry=r
+        )
+        self.rollbacks = Counter(PREFIX + "rollbacks", "Rollouts that were taken back, by why.", ["reason"], registry=r)
+        self.scrapes = Counter(
+            PREFIX + "engine_scrapes", "Looks at engines' metrics by outcome.", ["outcome"], registry=r
+        )
+        self.synthetic = Counter(
+            PREFIX + "synthetic_requests", "Completions asked of engines by outcome.", ["outcome"], registry=r
+        )
         self.missed_events = Counter(
             PREFIX + "resync_changes",
             "Changes that a resync found before the watch told of them.",
@@ -59,13 +72,30 @@ class Metrics:
         *,
         queue: Callable[[], Mapping[str, int]],
         resync_age: Callable[[], float],
-        jobs: Callable[[], Iterable[Any]],
+        objects: Callable[[str], Iterable[Any]],
+        progress_interval: Callable[[], float],
     ) -> None:
-        """Gauges that are read when somebody scrapes."""
-        self.registry.register(_Sampled(queue, resync_age, jobs))
+        """Gauges that are read when somebody scrapes. `objects` of a kind."""
+        self.registry.register(_Sampled(queue, resync_age, objects, progress_interval))
 
-    def status_written(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    def status_written(self, kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """Counts what a status write adds to the one before it."""
+        if kind == KIND_DEPLOYMENT:
+            self._deployment_written(old, new)
+        else:
+            self._job_written(old, new)
+
+    def _deployment_written(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        if not old:
+            return  # the first status, or one that is rebuilt after it was lost: nothing in it ended just now
+        known = {_rollout(entry) for entry in old.get("history") or ()}
+        for entry in new.get("history") or ():
+            if _rollout(entry) not in known:
+                self.rollouts.labels(entry.get("outcome", "")).inc()
+                if entry.get("outcome") == "RolledBack":
+                    self.rollbacks.labels(entry.get("reason", "")).inc()
+
+    def _job_written(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         before, after = old.get("totals") or {}, new.get("totals") or {}
         for name, counter in (("preemptions", self.preemptions), ("restarts", self.restarts)):
             counter.inc(max(0, int(after.get(name) or 0) - int(before.get(name) or 0)))
@@ -78,22 +108,40 @@ class Metrics:
         self.lost_steps.inc(max(0, lost))
 
 
+def _rollout(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return entry.get("revision"), entry.get("startedAt"), entry.get("finishedAt")
+
+
 class _Sampled(Collector):
     def __init__(
-        self, queue: Callable[[], Mapping[str, int]], resync_age: Callable[[], float], jobs: Callable[[], Iterable[Any]]
+        self,
+        queue: Callable[[], Mapping[str, int]],
+        resync_age: Callable[[], float],
+        objects: Callable[[str], Iterable[Any]],
+        progress_interval: Callable[[], float],
     ) -> None:
-        self._queue, self._resync_age, self._jobs = queue, resync_age, jobs
+        self._queue, self._resync_age, self._objects = queue, resync_age, objects
+        self._progress_interval = progress_interval
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        depth = GaugeMetricFamily(PREFIX + "queue_depth", "FineTuneJobs in the work queue by state.", labels=["state"])
+        depth = GaugeMetricFamily(PREFIX + "queue_depth", "Keys in the work queue by state.", labels=["state"])
         for state, count in self._queue().items():
             depth.add_metric([state], count)
         yield depth
         age = GaugeMetricFamily(PREFIX + "resync_age_seconds", "Since the last complete LIST of everything.")
         age.add_metric([], self._resync_age())
         yield age
-        jobs = GaugeMetricFamily(PREFIX + "jobs", "FineTuneJobs by phase.", labels=["phase"])
-        tally = Tally((job.get("status") or {}).get("phase") or "Pending" for job in self._jobs())
-        for phase in PHASES:
-            jobs.add_metric([phase], tally.get(phase, 0))
-        yield jobs
+        pace = GaugeMetricFamily(
+            PREFIX + "progress_write_interval_seconds", "Progress is written at most this often per job, for now."
+        )
+        pace.add_metric([], self._progress_interval())
+        yield pace
+        yield self._phases("jobs", KIND_JOB, PHASES)
+        yield self._phases("deployments", KIND_DEPLOYMENT, DEPLOYMENT_PHASES)
+
+    def _phases(self, name: str, kind: str, phases: Iterable[str]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(PREFIX + name, f"{kind}s by phase.", labels=["phase"])
+        tally = Tally((obj.get("status") or {}).get("phase") or "Pending" for obj in self._objects(kind))
+        for phase in phases:
+            family.add_metric([phase], tally.get(phase, 0))
+        return family

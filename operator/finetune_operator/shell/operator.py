@@ -11,14 +11,12 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from finetune_operator.core.types import FINETUNEJOBS, Obj
+from finetune_operator.core.types import FINETUNEJOBS, HTTPROUTES, MODELDEPLOYMENTS, Obj
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.keys import Key
@@ -30,18 +28,22 @@ from finetune_operator.shell.connection import Access, open_session
 from finetune_operator.shell.election import Election, LeaseLost, Timing
 from finetune_operator.shell.http import LagMeter, application, serve
 from finetune_operator.shell.key import installation_key
+from finetune_operator.shell.kinds import DeploymentPlanFn, PlanFn
 from finetune_operator.shell.kopf_shell import Watches
 from finetune_operator.shell.metrics import Metrics
 from finetune_operator.shell.owner import crd_reference
+from finetune_operator.shell.pace import Pace
 from finetune_operator.shell.prober import Prober
 from finetune_operator.shell.queue import WorkQueue
-from finetune_operator.shell.reconciler import PlanFn, Reconciler
-from finetune_operator.shell.resync import SELECTORS, Resync
+from finetune_operator.shell.reconciler import Reconciler
+from finetune_operator.shell.resync import Resync, selectors
+from finetune_operator.shell.tasks import before_stop, first_of, persistently
 
 log = logging.getLogger(__name__)
-_RETRY = 5.0
 _DRAIN = 10.0
 _STANDBY_SILENCE = 60.0
+_ROUTINE = 4
+"""Passes about mere progress at the same time."""
 
 
 def utc_now() -> datetime:
@@ -51,15 +53,19 @@ def utc_now() -> datetime:
 class Operator:
     """`run` returns the process's exit code."""
 
-    def __init__(self, options: Options, access: Access, plan: PlanFn) -> None:
+    def __init__(
+        self, options: Options, access: Access, plan: PlanFn, plan_deployment: DeploymentPlanFn | None = None
+    ) -> None:
         self._options = options
         self._access = access
         self._plan = plan
+        self._plan_deployment = plan_deployment
+        self._gateway_api = False
         self._clock = time.monotonic
         self._stop = asyncio.Event()
         self._metrics = Metrics()
         self._store = Store()
-        self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random)
+        self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random, routine_max=_ROUTINE)
         self._transport = AiohttpTransport(access.server, lambda: open_session(access))
         self._client = Client(self._transport, max_writes=options.max_writes, observer=self._metrics.api_call)
         self._lag = LagMeter(self._clock, self._metrics)
@@ -79,11 +85,19 @@ class Operator:
             clock=self._clock,
             interval=options.resync_seconds,
             missed=lambda kind, count: self._metrics.missed_events.labels(kind).inc(count),
+            afterwards=self._look_for_gateway_api,
+        )
+        self._prober: Prober | None = None
+        self._pace = Pace(
+            options.progress_write_seconds,
+            runs=lambda: self._prober.targets if self._prober is not None else 0,
+            places=_ROUTINE,
         )
         self._metrics.sampled(
             queue=lambda: {"ready": len(self._queue), "delayed": self._queue.delayed, "running": self._queue.running},
             resync_age=lambda: self._resync.age if self._leading else 0.0,
-            jobs=lambda: list(self._store.all("FineTuneJob")),
+            objects=lambda kind: list(self._store.all(kind)),
+            progress_interval=self._pace.seconds,
         )
         self._leading = False
         self._runner: web.AppRunner | None = None
@@ -116,11 +130,11 @@ class Operator:
             await self._transport.close()
 
     async def _until_stopped(self) -> int:
-        key = await self._before_stop(self._persistently(self._installation_key, "installation key"))
+        key = await before_stop(self._stop, persistently(self._installation_key, "installation key"))
         if key is None:
             return 0
         log.info("waiting for the lease", extra={"identity": self._options.identity})
-        if await self._before_stop(self._election.acquire()) is None and self._stop.is_set():
+        if await before_stop(self._stop, self._election.acquire()) is None and self._stop.is_set():
             await self._election.release()
             return 0
         try:
@@ -136,8 +150,8 @@ class Operator:
         lease = asyncio.create_task(self._election.hold(), name="lease")
         session = probe_session()
         try:
-            learned = asyncio.create_task(self._persistently(self._learn, "first LIST"), name="first LIST")
-            if not await self._first_of(lease, learned):
+            learned = asyncio.create_task(persistently(self._learn, "first LIST"), name="first LIST")
+            if not await first_of(self._stop, lease, learned):
                 return 0
             return await self._operate(key, lease, session)
         except LeaseLost as error:
@@ -149,9 +163,9 @@ class Operator:
             await session.close()
 
     async def _operate(self, key: bytes, lease: asyncio.Task[None], session: aiohttp.ClientSession) -> int:
-        prober = Prober(
+        self._prober = prober = Prober(
             ProbeClient(session),
-            on_sample=self._queue.add,
+            on_sample=lambda key, urgent: self._queue.add(key, urgent=urgent),
             clock=self._clock,
             now=utc_now,
             poll_seconds=self._options.poll_seconds,
@@ -162,15 +176,20 @@ class Operator:
             store=self._store,
             queue=self._queue,
             plan=self._plan,
-            config=self._options.plan_config(key),
+            plan_deployment=self._plan_deployment,
+            config=self._options.plan_config(key, gateway_api=self._gateway_api),
             now=utc_now,
             clock=self._clock,
             instance=self._options.identity,
             polls=prober,
             metrics=self._metrics,
+            pace=self._pace,
         )
         watches = Watches(
-            server=self._access.server, connect=self._transport.session, selectors=SELECTORS, sink=self._take_event
+            server=self._access.server,
+            connect=self._transport.session,
+            selectors=self._resync.selectors,
+            sink=self._take_event,
         )
         workers = [asyncio.create_task(reconciler.work(), name=f"worker {n}") for n in range(self._options.workers)]
         others = [
@@ -178,9 +197,10 @@ class Operator:
             asyncio.create_task(self._resync.run(), name="resync"),
             asyncio.create_task(watches.run(self._catch_signals), name="watches"),
         ]
-        log.info("reconciling", extra={"jobs": self._store.count("FineTuneJob"), "workers": len(workers)})
+        counts = {"jobs": self._store.count("FineTuneJob"), "deployments": self._store.count("ModelDeployment")}
+        log.info("reconciling", extra={**counts, "workers": len(workers), "gateway_api": self._gateway_api})
         try:
-            if not await self._first_of(lease, *workers, *others):
+            if not await first_of(self._stop, lease, *workers, *others):
                 log.info("stopping")
                 await self._drain()
                 return 0
@@ -200,57 +220,27 @@ class Operator:
         except TimeoutError:
             log.warning("%d passes did not finish in %.0f s", self._queue.running, _DRAIN)
 
-    async def _first_of(self, *tasks: asyncio.Task[Any]) -> bool:
-        """Waits for the first of the tasks to end; False when the process is to stop. Raises what the task raised."""
-        stop = asyncio.create_task(self._stop.wait(), name="stop")
-        try:
-            done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
-        if stop in done:
-            return False
-        for task in done:
-            if (error := task.exception()) is not None:
-                if not isinstance(error, LeaseLost):
-                    log.error("%s ended", task.get_name(), exc_info=error)
-                    continue
-                raise error
-        return True
-
-    async def _before_stop(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """The coroutine's result, or None when the process is to stop first."""
-        task = asyncio.create_task(coro)
-        stop = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if task.done():
-            return task.result()
-        task.cancel()
-        await asyncio.wait({task})
-        return None
-
-    async def _persistently(self, action: Callable[[], Coroutine[Any, Any, Any]], what: str) -> Any:
-        """Until it succeeds: an API server that is not there yet is no reason to crash."""
-        while True:
-            try:
-                return await action()
-            except errors.Forbidden as error:
-                log.error("%s: %s; check the operator's role", what, error.message)
-            except errors.ApiError as error:
-                log.warning("%s: %s; trying again in %.0f s", what, error.message, _RETRY)
-            await asyncio.sleep(_RETRY)
-
     async def _installation_key(self) -> bytes:
         owners = await crd_reference(self._client)
         self._election.owners = owners
         return await installation_key(self._client, self._options.namespace, owners=owners)
 
     async def _learn(self) -> None:
-        try:
-            await self._resync.round()
-        except errors.NotFound as error:
-            text = f"the CRD {FINETUNEJOBS.plural}.{FINETUNEJOBS.group} is not installed: kubectl apply -f crds/"
-            raise errors.NotFound(text, status=404) from error
+        """The first LIST of everything this cluster serves."""
+        deployments = self._plan_deployment is not None
+        self._gateway_api = await self._client.serves(HTTPROUTES)
+        self._resync.selectors = selectors(gateway_api=self._gateway_api, deployments=deployments)
+        for crd in (FINETUNEJOBS, MODELDEPLOYMENTS) if deployments else (FINETUNEJOBS,):
+            if not await self._client.serves(crd):
+                text = f"the CRD {crd.plural}.{crd.group} is not installed: kubectl apply -f crds/"
+                raise errors.NotFound(text, status=404)
+        await self._resync.round()
+
+    async def _look_for_gateway_api(self) -> None:
+        """Watches begin with the process, so one that finds the Gateway API installed meanwhile makes place."""
+        if not self._gateway_api and await self._client.serves(HTTPROUTES):
+            log.info("the Gateway API is served now; the process ends in order, and the next one watches its routes")
+            self.stop()
 
     def _take_event(self, event: str | None, obj: Obj) -> None:
         for key in self._store.apply(event, obj):

@@ -55,12 +55,24 @@ class _Target:
     asks: dict[tuple[bool, str], _Ask] = field(default_factory=dict)
 
 
+def _is_milestone(last: Progress | None, sample: Sample) -> bool:
+    """More than another step: the first word of an attempt, its first step, or what became of a request to stop."""
+    new = sample.progress
+    if new is None or last is None or last.attempt != new.attempt:
+        return True
+    if (last.running_at, last.stop_requested_at) != (new.running_at, new.stop_requested_at):
+        return True
+    return new.stop_requested_at is not None and last.checkpoint != new.checkpoint
+
+
 class Prober:
+    """`on_sample` is told of news, and whether they are more than progress."""
+
     def __init__(
         self,
         client: Talks,
         *,
-        on_sample: Callable[[Key], None],
+        on_sample: Callable[[Key, bool], None],
         clock: Callable[[], float],
         now: Callable[[], datetime],
         poll_seconds: float,
@@ -122,6 +134,10 @@ class Prober:
             return now
         self._slot = max(now, self._slot + 1.0 / self._max_rate)
         return self._slot
+
+    @property
+    def targets(self) -> int:
+        return len(self._targets)
 
     def interval(self) -> float:
         """Seconds between two polls of one job."""
@@ -212,7 +228,7 @@ class Prober:
             new = Sample(probe.attempt, last, since or self._now())
         if new != old:
             self._samples[key] = new
-            self._on_sample(key)
+            self._on_sample(key, _is_milestone(last, new))
 
     async def _ask(self, key: Key, target: _Target, probe: Probe) -> None:
         for reason, stop in ((probe.stop, True), (probe.checkpoint, False)):

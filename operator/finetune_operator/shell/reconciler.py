@@ -1,6 +1,6 @@
-"""One pass over one FineTuneJob: observe, plan, execute, and when to come back.
+"""One pass over one object: observe, plan, execute, and when to come back.
 
-A bug in a plan, or an object that makes it fail, is logged and counted and that key backs off; every other job goes on.
+A bug in a plan, or an object that makes it fail, is logged and counted and that key backs off; every other goes on.
 """
 
 from __future__ import annotations
@@ -10,50 +10,36 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
 from finetune_operator.core.names import Reason
-from finetune_operator.core.types import Config, EventNote, Observed, Plan, Probe, Sample
+from finetune_operator.core.types import FINETUNEJOBS, MODELDEPLOYMENTS, Config, EventNote, Obj, Plan
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.conflicts import RECHECK, Conflicts
 from finetune_operator.kube.execute import Executor, Result
 from finetune_operator.kube.fingerprint import fingerprint
 from finetune_operator.kube.keys import Key
-from finetune_operator.kube.observe import observe, observe_fresh
 from finetune_operator.kube.store import Store
+from finetune_operator.shell.kinds import (
+    DeploymentPlanFn,
+    FineTuneJobs,
+    Kind,
+    ModelDeployments,
+    NoPolls,
+    NoScrapes,
+    PlanFn,
+    Polls,
+    Scrapes,
+)
 from finetune_operator.shell.logs import key_fields
 from finetune_operator.shell.metrics import Metrics
+from finetune_operator.shell.pace import Pace
 from finetune_operator.shell.queue import WorkQueue
 
-PlanFn = Callable[[Observed, datetime, Config], Plan]
 _AT_ONCE_MAX = 20
 log = logging.getLogger(__name__)
-
-
-class Polls(Protocol):
-    """What the reconciler needs of a prober."""
-
-    def sample(self, key: Key) -> Sample | None: ...
-
-    def want(self, key: Key, probe: Probe | None) -> None: ...
-
-    def forget(self, key: Key) -> None: ...
-
-
-class NoPolls:
-    """Polls nothing."""
-
-    def sample(self, key: Key) -> Sample | None:
-        return None
-
-    def want(self, key: Key, probe: Probe | None) -> None:
-        return None
-
-    def forget(self, key: Key) -> None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -74,21 +60,27 @@ class Reconciler:
         store: Store,
         queue: WorkQueue[Key],
         plan: PlanFn,
+        plan_deployment: DeploymentPlanFn | None = None,
         config: Config,
         now: Callable[[], datetime],
         clock: Callable[[], float],
         instance: str,
         polls: Polls | None = None,
+        scrapes: Scrapes | None = None,
         metrics: Metrics | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        self._client = client
         self._store = store
         self._queue = queue
-        self._plan = plan
+        self._kinds: dict[str, Kind] = {FINETUNEJOBS.kind: FineTuneJobs(client, store, plan, polls or NoPolls())}
+        if plan_deployment is not None:
+            self._kinds[MODELDEPLOYMENTS.kind] = ModelDeployments(
+                client, store, plan_deployment, scrapes or NoScrapes(), gateway_api=config.gateway_api
+            )
         self._config = config
+        self._pace = pace or Pace(config.progress_write_seconds, runs=lambda: 0, places=1)
         self._now = now
         self._clock = clock
-        self._polls = polls or NoPolls()
         self._metrics = metrics or Metrics()
         self._conflicts = Conflicts(client)
         self._executor = Executor(client, store, now=now, instance=instance)
@@ -150,39 +142,52 @@ class Reconciler:
         if self._conflicts.of(key):
             waits.append(RECHECK)
         if waits:
-            self._queue.add_after(key, max(0.05, min(waits)))
+            self._queue.add_after(key, max(0.05, min(waits)), urgent=self._kinds[key.kind].timers_are_urgent)
         return "settled"
 
     async def reconcile(self, key: Key) -> tuple[Plan, Result] | None:
-        """One pass; None when the FineTuneJob is gone. Raises errors.ApiError from reads and whatever `plan` does."""
-        job = self._store.find(key)
-        if job is None:
+        """One pass; None when the object is gone. Raises errors.ApiError from reads and whatever the plan does."""
+        kind = self._kinds[key.kind]
+        subject = self._store.find(key)
+        if subject is None:
             return None
-        await self._conflicts.refresh(key, job, self._clock())
-        seen = observe(self._store, key, sample=self._polls.sample(key), conflicts=self._conflicts.of(key))
+        await self._conflicts.refresh(key, subject, self._clock())
+        seen = kind.look(key, self._conflicts.of(key))
         if seen is None:
             return None
         mark = fingerprint(seen)
         known = self._settled.get(key)
         if known is not None and known.mark == mark and (left := known.due - self._clock()) > 0:
             return Plan(requeue_after=left if left < math.inf else None), Result()
-        plan = self._plan(seen, self._now(), self._config)
+        config = self._paced()
+        plan = kind.plan(seen, self._now(), config)
         self._remember(key, mark, plan)
         if plan.need_fresh:
-            seen = await observe_fresh(
-                self._client, self._store, key, sample=self._polls.sample(key), conflicts=self._conflicts.of(key)
-            )
+            seen = await kind.look_freshly(key, self._conflicts.of(key))
             if seen is None:
                 return None
-            plan = self._plan(seen, self._now(), self._config)
+            plan = kind.plan(seen, self._now(), config)
             if plan.need_fresh:
                 raise RuntimeError("the plan asks for a fresh read of what was read freshly")
-        self._polls.want(key, plan.probe)
-        result = await self._executor.run(plan, seen.job)
+        kind.want(key, plan)
+        return plan, await self._execute(key, plan, kind.subject(seen))
+
+    async def _execute(self, key: Key, plan: Plan, subject: Obj) -> Result:
+        began = self._clock()
+        result = await self._executor.run(plan, subject)
         if result.status_written and plan.status is not None:
-            self._metrics.status_written(seen.job.get("status") or {}, plan.status)
-            self._log_transition(key, seen.job.get("status") or {}, plan.status)
-        return plan, result
+            if result.writes == 1 and not plan.events:
+                self._pace.wrote(self._clock() - began)
+            before = subject.get("status") or {}
+            self._metrics.status_written(key.kind, before, plan.status)
+            self._log_transition(key, before, plan.status)
+        return result
+
+    def _paced(self) -> Config:
+        seconds = self._pace.seconds()
+        if seconds != self._config.progress_write_seconds:
+            self._config = replace(self._config, progress_write_seconds=seconds)
+        return self._config
 
     def _remember(self, key: Key, mark: Hashable, plan: Plan) -> None:
         if plan.writes or plan.events or plan.need_fresh:
@@ -192,11 +197,11 @@ class Reconciler:
         self._settled[key] = _Settled(mark, due)
 
     async def _tell_refusal(self, key: Key, refused: str) -> None:
-        """Once in words on the FineTuneJob; the log has every try."""
-        job = self._store.find(key)
-        if job is not None and self._told.get(key) != refused:
+        """Once in words on the object; the log has every try."""
+        subject = self._store.find(key)
+        if subject is not None and self._told.get(key) != refused:
             self._told[key] = refused
-            await self._executor.tell(EventNote("Warning", Reason.CREATE_REFUSED, refused), job)
+            await self._executor.tell(EventNote("Warning", Reason.CREATE_REFUSED, refused), subject)
 
     def _log_transition(self, key: Key, old: object, new: object) -> None:
         before = old if isinstance(old, dict) else {}
@@ -209,7 +214,7 @@ class Reconciler:
         """A plan that never stops writing must not take a worker for itself."""
         count = self._at_once[key] = self._at_once.get(key, 0) + 1
         if count < _AT_ONCE_MAX:
-            self._queue.add(key)
+            self._queue.repeat(key)
             return
         delay = self._queue.add_failed(key)
         if count == _AT_ONCE_MAX:
@@ -226,7 +231,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._settled.pop(key, None)
         self._told.pop(key, None)
-        self._polls.forget(key)
+        self._kinds[key.kind].forget(key)
         self._conflicts.forget(key)
         self._queue.forget_failures(key)
         self._at_once.pop(key, None)

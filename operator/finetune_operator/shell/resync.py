@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from finetune_operator.core.names import MANAGED_SELECTOR
-from finetune_operator.core.types import FINETUNEJOBS, JOBS, NODES, PODS, SERVICES, Resource
+from finetune_operator.core.types import (
+    DEPLOYMENTS,
+    FINETUNEJOBS,
+    HTTPROUTES,
+    JOBS,
+    MODELDEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+    Resource,
+)
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.keys import Key, Ref, ref_of
@@ -24,13 +34,31 @@ SELECTORS: dict[Resource, str] = {
     SERVICES: MANAGED_SELECTOR,
     PODS: MANAGED_SELECTOR,
     JOBS: MANAGED_SELECTOR,
+    DEPLOYMENTS: MANAGED_SELECTOR,
+    HTTPROUTES: MANAGED_SELECTOR,
     FINETUNEJOBS: "",
+    MODELDEPLOYMENTS: "",
 }
-"""What is watched and listed, children before their owners."""
+"""What is watched and listed, children before their owners, and models before what serves them."""
+
+
+def selectors(*, gateway_api: bool, deployments: bool = True) -> dict[Resource, str]:
+    """Without what this cluster does not serve."""
+    absent = set() if gateway_api else {HTTPROUTES}
+    if not deployments:
+        absent |= {DEPLOYMENTS, HTTPROUTES, MODELDEPLOYMENTS}
+    return {resource: selector for resource, selector in SELECTORS.items() if resource not in absent}
+
+
+async def _nothing() -> None:
+    return None
 
 
 class Resync:
-    """`clock` is monotonic seconds. `age` is since the newest complete round, or since the start."""
+    """`clock` is monotonic seconds. `age` is since the newest complete round, or since the start.
+
+    `afterwards` is called after each round but the first, for what else changes rarely and is never told.
+    """
 
     def __init__(
         self,
@@ -40,7 +68,9 @@ class Resync:
         enqueue: Callable[[Key], None],
         clock: Callable[[], float],
         interval: float,
+        selectors: Mapping[Resource, str] = SELECTORS,
         missed: Callable[[str, int], None] = lambda kind, count: None,
+        afterwards: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         self._client = client
         self._store = store
@@ -48,6 +78,8 @@ class Resync:
         self._clock = clock
         self._interval = interval
         self._missed = missed
+        self._afterwards = afterwards
+        self.selectors = selectors
         self._good = clock()
         self.rounds = 0
 
@@ -61,9 +93,9 @@ class Resync:
         return self.age > 3 * self._interval + 60
 
     async def round(self) -> None:
-        """One LIST of every kind. Raises errors.ApiError; what was found until then is kept, and its jobs are woken."""
+        """One LIST of every kind. Raises errors.ApiError; what was found until then is kept and wakes its keys."""
         began = self._clock()
-        for resource, selector in SELECTORS.items():
+        for resource, selector in self.selectors.items():
             await self._one(resource, selector)
         self._good = began
         self.rounds += 1
@@ -103,6 +135,7 @@ class Resync:
             await asyncio.sleep(pause)
             try:
                 await self.round()
+                await self._afterwards()
                 pause = self._interval
             except errors.ApiError as error:
                 pause = min(self._interval, 15.0)

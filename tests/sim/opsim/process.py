@@ -26,7 +26,7 @@ from finetune_operator.shell.election import Election, LeaseLost
 from finetune_operator.shell.prober import Prober
 from finetune_operator.shell.queue import WorkQueue
 from finetune_operator.shell.reconciler import Reconciler
-from finetune_operator.shell.resync import SELECTORS, Resync
+from finetune_operator.shell.resync import Resync, selectors
 
 from .rundir import Trainer
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .sim import Sim
 
 CLIENT = "operator"
+WATCHED = selectors(gateway_api=False, deployments=False)
 CONFIG = Config(
     namespace="finetune-system",
     trainer_image="trainer:1",
@@ -93,8 +94,10 @@ class OperatorProcess:
             clock=loop.time,
             now=self._now,
         )
-        self.resync = Resync(self.client, self.store, enqueue=self.queue.add, clock=loop.time, interval=300.0)
-        self.prober = Prober(SimTalks(sim), on_sample=self.queue.add, clock=loop.time, now=self._now, poll_seconds=2.0)
+        self.resync = Resync(
+            self.client, self.store, enqueue=self.queue.add, clock=loop.time, interval=300.0, selectors=WATCHED
+        )
+        self.prober = Prober(SimTalks(sim), on_sample=self._on_sample, clock=loop.time, now=self._now, poll_seconds=2.0)
         self.reconciler = Reconciler(
             client=self.client,
             store=self.store,
@@ -144,9 +147,7 @@ class OperatorProcess:
         await self._first_of(lease, learned)
         workers = [self._start(self.reconciler.work(), f"worker {n}") for n in range(4)]
         others = [self._start(self.prober.run(), "probes"), self._start(self.resync.run(), "resync")]
-        watches = [
-            self._start(self._watch(kind, selector), f"watch {kind.kind}") for kind, selector in SELECTORS.items()
-        ]
+        watches = [self._start(self._watch(kind, selector), f"watch {kind.kind}") for kind, selector in WATCHED.items()]
         await self._first_of(lease, *workers, *others, *watches)
 
     def _start(self, coro: Any, name: str) -> asyncio.Task[Any]:
@@ -198,6 +199,9 @@ class OperatorProcess:
                     self._take(event["type"], event["object"])
             await self._sim.next_change(5.0)
             await asyncio.sleep(self._rng.uniform(0.001, 0.05))
+
+    def _on_sample(self, key: Key, urgent: bool) -> None:
+        self.queue.add(key, urgent=urgent)
 
     def _take(self, kind: str | None, obj: dict[str, Any]) -> None:
         for key in self.store.apply(kind, obj):

@@ -5,7 +5,7 @@ from fakeapi import World
 from finetune_operator.core.types import JOBS, Sample
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.keys import job_key
-from finetune_operator.kube.observe import observe, observe_fresh
+from finetune_operator.kube.observe_job import observe_job, observe_job_fresh
 from finetune_operator.kube.store import Store
 from tests.kube.builders import Json, batch_job, finetunejob, new_finetunejob, node, owner, pod, service
 
@@ -24,7 +24,7 @@ def names(objects: Any) -> list[str]:
 
 
 def test_nothing_without_the_job() -> None:
-    assert observe(filled(batch_job()), KEY) is None
+    assert observe_job(filled(batch_job()), KEY) is None
 
 
 def test_everything_that_bears_on_the_job() -> None:
@@ -39,7 +39,7 @@ def test_everything_that_bears_on_the_job() -> None:
         service(),
     )
     sample = Sample(1, None)
-    seen = observe(store, KEY, sample=sample, conflicts={"Service/x": "words"})
+    seen = observe_job(store, KEY, sample=sample, conflicts={"Service/x": "words"})
     assert seen is not None
     assert names(seen.jobs) == ["bot-1"]
     assert names(seen.pods) == ["bot-1-0-a", "bot-preflight"]
@@ -58,7 +58,7 @@ def test_a_label_without_our_owner_reference_counts_for_nothing() -> None:
         pod("bot-1-0-a", owner_uid="foreign"),
         pod("lonely", owner_uid="x", metadata={**pod("lonely")["metadata"], "ownerReferences": []}),
     )
-    seen = observe(store, KEY)
+    seen = observe_job(store, KEY)
     assert seen is not None
     assert (seen.jobs, seen.pods) == ((), ())
 
@@ -69,7 +69,7 @@ def test_pods_that_outlived_their_job_count_unless_they_are_older_than_the_finet
         pod("bot-1-0-late", owner_uid="gone-job", created="2026-01-01T11:00:00Z"),
         pod("bot-1-0-early", owner_uid="gone-job", created="2026-01-01T09:00:00Z"),
     )
-    seen = observe(store, KEY)
+    seen = observe_job(store, KEY)
     assert seen is not None
     assert names(seen.pods) == ["bot-1-0-late"]
 
@@ -77,7 +77,7 @@ def test_pods_that_outlived_their_job_count_unless_they_are_older_than_the_finet
 def test_gone_pods_are_told_apart() -> None:
     store = filled(finetunejob(), batch_job(), pod("bot-1-0-a"), pod("bot-1-1-b"), node("n1"))
     store.apply("DELETED", pod("bot-1-0-a", rv=2))
-    seen = observe(store, KEY)
+    seen = observe_job(store, KEY)
     assert seen is not None
     assert names(seen.pods) == ["bot-1-1-b", "bot-1-0-a"]
     assert seen.gone_pods == {"uid-bot-1-0-a"}
@@ -94,7 +94,7 @@ async def test_a_fresh_reading_is_what_the_api_server_says(world: World, client:
         "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
     }
     await client.create(JOBS, "team", body)
-    seen = await observe_fresh(client, store, KEY)
+    seen = await observe_job_fresh(client, store, KEY)
     assert seen is not None
     assert names(seen.jobs) == ["bot-1"]
     assert seen.fresh
@@ -102,7 +102,7 @@ async def test_a_fresh_reading_is_what_the_api_server_says(world: World, client:
 
 async def test_a_fresh_reading_of_a_job_that_is_gone(world: World, client: Client) -> None:
     store = filled(finetunejob())
-    assert await observe_fresh(client, store, KEY) is None
+    assert await observe_job_fresh(client, store, KEY) is None
     assert store.keys() == []
 
 

@@ -17,12 +17,13 @@ from finetune_operator.core.objects import uid_of
 from finetune_operator.core.types import FINETUNEJOBS, JOBS, PODS, Obj, Observed, Sample
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
-from finetune_operator.kube.errors import NotFound
+from finetune_operator.kube.facts import controller_uid, node_of
+from finetune_operator.kube.fresh import read_children, read_object
 from finetune_operator.kube.keys import Key
-from finetune_operator.kube.store import Store, controller_uid, node_of
+from finetune_operator.kube.store import Store
 
 
-def observe(
+def observe_job(
     store: Store, key: Key, *, sample: Sample | None = None, conflicts: Mapping[str, str] | None = None
 ) -> Observed | None:
     """From the store; None when the FineTuneJob is not there."""
@@ -32,7 +33,7 @@ def observe(
     return _assemble(store, key, job, sample=sample, conflicts=conflicts or {}, fresh=False)
 
 
-async def observe_fresh(
+async def observe_job_fresh(
     client: Client,
     store: Store,
     key: Key,
@@ -40,20 +41,10 @@ async def observe_fresh(
     sample: Sample | None = None,
     conflicts: Mapping[str, str] | None = None,
 ) -> Observed | None:
-    """As `observe`, after the store took in what the API server says now about the job, its Jobs and its pods."""
-    _, namespace, name = key
-    try:
-        job = await client.get(FINETUNEJOBS, namespace, name)
-    except NotFound:
-        gone = store.find(key)
-        if gone is not None:
-            store.apply("DELETED", gone)
+    """As `observe_job`, after the store took in what the API server says now about the job, its Jobs and its pods."""
+    if await read_object(client, store, FINETUNEJOBS, *key.ref) is None:
         return None
-    store.apply(None, job)
-    selector = f"{LABEL_JOB}={name}"
-    for resource in (JOBS, PODS):
-        found, at = await client.list(resource, namespace, selector=selector)
-        store.replace_children(resource.kind, key, found, at)
+    await read_children(client, store, (JOBS, PODS), key, LABEL_JOB)
     newest = store.find(key)
     if newest is None:
         return None

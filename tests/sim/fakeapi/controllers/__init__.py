@@ -7,7 +7,8 @@ and stop between any two. `due()` says when time alone will give a controller so
 from .base import Cluster, Controller
 from .collector import GarbageCollector
 from .jobs import JobController
-from .kubelet import Kubelet, Process, Program
+from .kubelet import Kubelet
+from .process import Process, Program
 from .nodes import NodeLifecycle, PodCollector
 from .scheduler import Scheduler
 

@@ -78,7 +78,7 @@ class ServedResult(WireModel):
     """`vllm 0.32.0`."""
     image: str
     dtype: str
-    """What the engine computed in."""
-    tokens: int
-    mean_logprob_delta: float
-    max_logprob_delta: float
+    """What the engine computed in; `unknown` when it did not start."""
+    tokens: int = 0
+    mean_logprob_delta: Logprob | None = None
+    max_logprob_delta: Logprob | None = None

@@ -17,7 +17,7 @@ from finetune_api.layout import GATE, MANIFEST, METRICS
 from finetune_api.manifests import ModelManifest
 from finetune_artifacts import digest_file
 from finetune_trainer.model.published import MARKER
-from finetune_trainer.publish import main, upload
+from finetune_trainer.publish import build, main, prepare, upload
 from tests.trainer import small
 from tests.trainer.finished import RUN_KEY, commit_checkpoint, finished, run, trained
 
@@ -194,7 +194,7 @@ def killed_after_the_manifest(monkeypatch: pytest.MonkeyPatch, root: Path) -> No
 
 
 def killed_while_evaluating(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    monkeypatch.setattr(main, "write_metrics", torn)
+    monkeypatch.setattr(build, "write_metrics", torn)
 
 
 def torn(*_args: object, **_more: object) -> None:
@@ -308,7 +308,7 @@ def test_a_bug_leaves_its_traceback_in_the_report(root: Path, monkeypatch: pytes
         raise KeyError("surprise")
 
     config = finished(root)
-    monkeypatch.setattr(main, "fetch_model", broken)
+    monkeypatch.setattr(prepare, "fetch_model", broken)
     report = run(config, root)
     assert report.exit_code == 70
     assert report.traceback is not None

@@ -1,6 +1,7 @@
-"""`finetune-trainer preflight|train|publish`: the data plane's one entry point, life cycle only.
+"""`finetune-trainer preflight|train|publish|verify|fetch|check`: the data plane's one entry point, life cycle only.
 
-Each subcommand imports what it needs and no more: preflight runs from the small image, where there is no torch.
+Each subcommand imports what it needs and no more: all but train and publish run from the small image, where there is
+no torch.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ def parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help=f"the run config (default: ${rc.CONFIG_ENV} or {rc.CONFIG_PATH})",
         )
+        if name == "publish":
+            command.add_argument(
+                "--part",
+                choices=("all", "prepare", "finish"),
+                default="all",
+                help="prepare: up to the checked folder; finish: gate and upload it; between them a serving image may "
+                "be asked (default: all)",
+            )
     return top
 
 
@@ -60,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     config: RunConfig | None = None
     try:
         config = load_config()
-        code = run(arguments.command, config)
+        code = run(arguments.command, config, part=getattr(arguments, "part", "all"))
     except RunError as error:
         log.error(error.message, reason=error.reason, exit_code=int(error.code))
         write_termination(_report(arguments.command, config, error))
@@ -71,15 +80,16 @@ def main(argv: list[str] | None = None) -> None:
     os._exit(code)
 
 
-def run(command: str, config: RunConfig) -> int:
+def run(command: str, config: RunConfig, *, part: str = "all") -> int:
+    """`part` is publish's."""
     if command == "preflight":
         from finetune_trainer.preflight.main import preflight
 
         return preflight(config)
     if command == "publish":
-        from finetune_trainer.publish.main import publish
+        from finetune_trainer.publish.main import Part, publish
 
-        return publish(config)
+        return publish(config, Part(part))
     from finetune_trainer.launcher.main import train
 
     return train(config)

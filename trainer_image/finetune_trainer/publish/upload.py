@@ -16,6 +16,7 @@ from finetune_api.layout import MANIFEST
 from finetune_api.manifests import CheckpointManifest, FileRecord, GateResult, Lineage, MetricValue, ModelManifest
 from finetune_api.reports import PublishedModel
 from finetune_api.runconfig import RunConfig
+from finetune_api.served import ServedResult
 from finetune_artifacts import AlreadyExists, ArtifactError, FileDigest, Store, show_progress
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.errors import RunError
@@ -40,6 +41,7 @@ def upload(
     metrics: Mapping[str, MetricValue],
     gate: Sequence[GateResult],
     gate_passed: bool,
+    served: ServedResult | None = None,
 ) -> PublishedModel:
     """Raises RunError (64) when another run has taken the place, ArtifactError when storage fails."""
     try:
@@ -60,6 +62,7 @@ def upload(
         metrics=dict(metrics),
         gate=list(gate),
         gate_passed=gate_passed,
+        served_check=served,
         lineage=lineage(config, checkpoint),
         at=timestamp(),
     )

@@ -1,0 +1,103 @@
+"""The first part of publishing: from the last checkpoint to the folder that would be uploaded, measured and checked.
+
+    find checkpoint → cached metrics fail the gate? end → fetch base and data → build → export → check → evaluate → gate
+
+A cached evaluation that fails the gate ends it before anything is built. What the metrics already refuse is never
+loaded in the serving image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finetune_api.exitcodes import ExitCode
+from finetune_api.manifests import CheckpointManifest
+from finetune_api.reports import PublishReport
+from finetune_artifacts import Store
+from finetune_trainer.checkpoint.fences import list_fences
+from finetune_trainer.checkpoint.find import newest_valid
+from finetune_trainer.common import log
+from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.files import write_json
+from finetune_trainer.common.models import fetch_model
+from finetune_trainer.common.stores import open_checkpoints, open_for, open_run
+from finetune_trainer.publish.cache import artefact_key, cache_key, read_answer, read_metrics
+from finetune_trainer.publish.finish import already_published, blocked, gate_passes
+from finetune_trainer.publish.gate import evaluate_gate
+from finetune_trainer.publish.kind import ADAPTER, kind_of
+from finetune_trainer.publish.session import Session
+from finetune_trainer.publish.upload import refuse_taken
+from finetune_trainer.publish.volume import Prepared
+
+
+def prepare(session: Session) -> Prepared | PublishReport:
+    """A report when publishing ends here, well or badly. Raises RunError, ArtifactError."""
+    config, spec = session.config, session.config.spec
+    kind = kind_of(spec)
+    session.volume.clear()
+    session.enter("Claiming")
+    output = open_for(config, config.output_uri, config.output_secret)
+    already = refuse_taken(output, config)
+    if already is not None:
+        return already_published(session, output, already)
+    run = open_run(config)
+    session.enter("Fetching")
+    checkpoint, checkpoint_folder = _checkpoint(session)
+    key = cache_key(spec, checkpoint.trainable_digest, kind)
+    cached = read_metrics(run, key)
+    if cached is not None:
+        log.event("evaluation taken from an earlier try", key=key)
+        session.metrics = cached
+        if not _good_so_far(session, run):
+            return blocked(session)
+    base = fetch_model(config, session.places.model, _ignore)
+    from finetune_trainer.publish.build import build
+
+    build(session, run, kind, base, checkpoint_folder, key, evaluate=cached is None)
+    if cached is None and not _good_so_far(session, run):
+        return blocked(session)
+    return Prepared(
+        kind=kind, checkpoint=checkpoint, metrics=session.metrics, served_key=_served_check(session, run, kind)
+    )
+
+
+def _good_so_far(session: Session, run: Store) -> bool:
+    """Says whether the metrics let it go on; leaves gate.json in the run directory."""
+    session.enter("Gate")
+    session.gate = evaluate_gate(session.config.spec.evaluation.gate, session.metrics)
+    return gate_passes(session, run)
+
+
+def _served_check(session: Session, run: Store, kind: str) -> str | None:
+    """Leaves the serving image's container what it needs, and the answer if an earlier try has it."""
+    image = session.config.serving_image
+    if image is None or kind == ADAPTER:
+        return None
+    session.volume.leave_scripts()
+    key = artefact_key(session.volume.model, image, session.config.spec.publish.served_check)
+    answer = read_answer(run, key)
+    if answer is not None:
+        log.event("the serving image's answer was taken from an earlier try", key=key)
+        write_json(session.volume.answer, answer)
+    return key
+
+
+def _checkpoint(session: Session) -> tuple[CheckpointManifest, Path]:
+    run = open_run(session.config)
+    found = newest_valid(open_checkpoints(session.config), list_fences(run), session.places.resume)
+    where = session.config.checkpoints_uri
+    if found is None:
+        raise RunError(ExitCode.NO_CHECKPOINT, f"no valid checkpoint at {where}; there is nothing to publish")
+    manifest = found.manifest
+    if manifest.step < manifest.total_steps:
+        raise RunError(
+            ExitCode.NO_CHECKPOINT,
+            f"the newest valid checkpoint at {where} is of step {manifest.step}, training ends at step "
+            f"{manifest.total_steps}: the final checkpoint is missing or damaged",
+        )
+    log.event("checkpoint found", step=manifest.step, attempt=manifest.attempt, digest=manifest.trainable_digest)
+    return manifest, found.folder
+
+
+def _ignore(_bytes: int) -> None:
+    """Nobody judges hangs of a publish pod by its downloads; the kubelet's deadline does."""

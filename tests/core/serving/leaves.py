@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from finetune_api.deployment_status import ModelSource, RevisionRecord
@@ -55,3 +58,18 @@ def stored(obj: dict[str, Any], **meta: Any) -> dict[str, Any]:
     out = copy.deepcopy(obj)
     out["metadata"] |= {"uid": "uid-x", "resourceVersion": "7", "generation": 3, "creationTimestamp": ts(6), **meta}
     return out
+
+
+_GOLDEN = Path(__file__).parent / "golden"
+
+
+def same_as_golden(name: str, obj: dict[str, Any]) -> None:
+    """What is written once must not change under a running deployment: a difference here is a decision.
+
+    `FINETUNE_UPDATE_GOLDEN=1 pytest …` writes the files anew.
+    """
+    path = _GOLDEN / f"{name}.json"
+    text = json.dumps(obj, indent=2, sort_keys=True) + "\n"
+    if os.environ.get("FINETUNE_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()

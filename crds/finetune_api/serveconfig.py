@@ -18,6 +18,8 @@ from finetune_api.rollout import QualityMetric
 
 MODEL_DIR = "/model"
 """Where the engine finds the model: an emptyDir that `fetch` fills."""
+MODEL_DIR_ENV = "FINETUNE_MODEL_DIR"
+"""Names another folder (local runs, tests)."""
 ENGINE_PORT = 8000
 SERVICE_PORT = 80
 
@@ -55,7 +57,9 @@ class ServeConfig(WireModel):
     """Of the model; a manifest with another one is refused."""
     require_gate: bool = True
     check: CheckTargets | None = None
-    deadline_seconds: float = 600.0
+    """Of `check` alone."""
+    deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """`check`: for everything. `fetch`: how long storage may stay away while not one byte arrives."""
 
 
 class VerifyReport(WireModel):

@@ -1,0 +1,1 @@
+"""What runs around an engine, from the small image: `verify` before it, `fetch` in its pod, `check` before traffic."""

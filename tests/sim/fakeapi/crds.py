@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .kinds import Resource
+from .kinds import Resource, Scale
 from .schemas import METADATA, Struct, from_openapi
 from .strategies.custom import Custom, Hook
 
@@ -42,6 +42,7 @@ def install_crd(
             generation=True,
             unconditional_update=False,
             custom=True,
+            scale=_scale(version.get("subresources", {}).get("scale")),
             strategy=Custom(schema, validate=validate, default=default),
             schema=Struct({**fields, "metadata": METADATA}),
         )
@@ -49,6 +50,16 @@ def install_crd(
     crds = server.resource("apiextensions.k8s.io", "customresourcedefinitions")
     server.create(crds, "", manifest, {}, "fake")
     return resource
+
+
+def _scale(spec: Obj | None) -> Scale | None:
+    if spec is None:
+        return None
+
+    def path(name: str) -> tuple[str, ...]:
+        return tuple(part for part in spec.get(name, "").split(".") if part)
+
+    return Scale(path("specReplicasPath"), path("statusReplicasPath"), path("labelSelectorPath"))
 
 
 def register_custom(

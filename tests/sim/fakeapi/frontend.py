@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import errors, pods_api
+from . import errors, pods_api, scaling
 from .faults import Crash, Cut, Die, Policy, Refuse, Stale
 from .jsontools import copy
 from .routes import Call, discovery, parse
@@ -84,6 +84,8 @@ class Frontend:
     def _execute(self, call: Call, agent: str, back: int) -> Response:
         server, resource = self.server, call.resource
         manager = call.params.get("fieldManager") or agent
+        if call.subresource == "scale":
+            return self._scale(call, manager)
         match call.method:
             case "GET":
                 if call.watch:
@@ -120,6 +122,18 @@ class Frontend:
                     return Response(200, self._delete_all(call))
                 deleted = server.delete(resource, call.namespace, call.name, call.body, call.params)
                 return Response(200, copy(deleted))
+        raise errors.method_not_allowed()
+
+    def _scale(self, call: Call, manager: str) -> Response:
+        server, resource, where = self.server, call.resource, (call.namespace, call.name)
+        match call.method:
+            case "GET":
+                return Response(200, scaling.view(resource, server.get(resource, *where)))
+            case "PUT" | "PATCH":
+                body, verb = call.body, "update/scale"
+                if call.method == "PATCH":
+                    body, verb = scaling.patch(server, resource, *where, body, call.content_type), "patch/scale"
+                return Response(200, scaling.put(server, resource, *where, body, call.params, manager, verb))
         raise errors.method_not_allowed()
 
     def _list(self, call: Call, back: int) -> Any:

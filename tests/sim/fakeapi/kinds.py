@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 
 from .fieldset import Path
 from .schemas import Type, builtin
-from .strategies import Strategy, jobs, objects, pods, services
+from .strategies import Strategy, apps, jobs, objects, pods, services
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where `/scale` finds its three values. A selector path: of a custom resource, whose status has it as a string."""
+
+    replicas: tuple[str, ...] = ("spec", "replicas")
+    status_replicas: tuple[str, ...] = ("status", "replicas")
+    selector: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Resource:
     graceful: bool = False
     collects_garbage: bool = True
     custom: bool = False
+    scale: Scale | None = None
     strategy: Strategy = field(default_factory=Strategy)
     schema: Type | None = None
 
@@ -128,7 +138,30 @@ BUILTIN: tuple[Resource, ...] = (
         unconditional_update=False,
         strategy=objects.Leases(),
     ),
-    Resource("apps", "v1", "deployments", "Deployment", subresources=_STATUS, generation=True),
+    Resource(
+        "apps",
+        "v1",
+        "deployments",
+        "Deployment",
+        short_names=("deploy",),
+        categories=("all",),
+        subresources=("status", "scale"),
+        generation=True,
+        scale=Scale(),
+        strategy=apps.Deployments(),
+    ),
+    Resource(
+        "apps",
+        "v1",
+        "replicasets",
+        "ReplicaSet",
+        short_names=("rs",),
+        categories=("all",),
+        subresources=("status", "scale"),
+        generation=True,
+        scale=Scale(),
+        strategy=apps.ReplicaSets(),
+    ),
     Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", short_names=("netpol",), generation=True),
     Resource(
         "policy",

@@ -122,15 +122,10 @@ def _resources(server: FakeApiServer, group: str, version: str) -> dict[str, Any
             entry["categories"] = list(r.categories)
         out.append(entry)
         for sub in r.subresources:
-            verbs = ["get", "patch", "update"] if sub == "status" else ["create"]
-            out.append(
-                {
-                    "name": f"{r.plural}/{sub}",
-                    "singularName": "",
-                    "namespaced": r.namespaced,
-                    "kind": r.kind,
-                    "verbs": verbs,
-                }
-            )
+            verbs = ["get", "patch", "update"] if sub in ("status", "scale") else ["create"]
+            entry = {"name": f"{r.plural}/{sub}", "singularName": "", "namespaced": r.namespaced, "kind": r.kind}
+            if sub == "scale":
+                entry |= {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+            out.append({**entry, "verbs": verbs})
     group_version = f"{group}/{version}" if group else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": out}

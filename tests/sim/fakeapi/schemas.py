@@ -232,6 +232,9 @@ _TYPES: dict[tuple[str, str], Struct] = {
     ("apps", "Deployment"): _top(
         spec=Struct({"selector": ATOMIC, "template": _TEMPLATE}), status=Struct({"conditions": CONDITIONS})
     ),
+    ("apps", "ReplicaSet"): _top(
+        spec=Struct({"selector": ATOMIC, "template": _TEMPLATE}), status=Struct({"conditions": CONDITIONS})
+    ),
     ("policy", "PodDisruptionBudget"): _top(
         spec=Struct({"selector": ATOMIC}),
         status=Struct({"conditions": CONDITIONS, "disruptedPods": STRINGS}),

@@ -15,12 +15,15 @@ from .clock import FakeClock
 from .controllers import (
     Cluster,
     Controller,
+    DeploymentController,
     GarbageCollector,
+    Gateway,
     JobController,
     Kubelet,
     NodeLifecycle,
     PodCollector,
     Program,
+    ReplicaSetController,
     Scheduler,
 )
 from .faults import Policy
@@ -50,8 +53,12 @@ class World:
         self.frontend = Frontend(self.server, policy)
         self.kubelet = Kubelet(self.server, programs)
         self.jobs = JobController(self.server, self.rng)
+        self.gateway = Gateway(self.server, self.rng)
         self.controllers: list[Controller] = [
             self.jobs,
+            DeploymentController(self.server),
+            ReplicaSetController(self.server, self.rng),
+            self.gateway,
             Scheduler(self.server),
             self.kubelet,
             NodeLifecycle(self.server, self.kubelet),

@@ -27,6 +27,7 @@ _ZERO: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("batch", "Job"): {"spec": {"template": _TEMPLATE}, "status": {}},
     ("apps", "Deployment"): {"spec": {"selector": None, "template": _TEMPLATE, "strategy": {}}, "status": {}},
+    ("apps", "ReplicaSet"): {"spec": {"selector": None, "template": _TEMPLATE}, "status": {"replicas": 0}},
     ("coordination.k8s.io", "Lease"): {"spec": {}},
     ("networking.k8s.io", "NetworkPolicy"): {"spec": {"podSelector": {}}},
     ("policy", "PodDisruptionBudget"): {

@@ -6,21 +6,27 @@ and stop between any two. `due()` says when time alone will give a controller so
 
 from .base import Cluster, Controller
 from .collector import GarbageCollector
+from .deployments import DeploymentController, ReplicaSetController
+from .gateway import Answer, Gateway
 from .jobs import JobController
 from .kubelet import Kubelet
-from .process import Process, Program
 from .nodes import NodeLifecycle, PodCollector
+from .process import Process, Program
 from .scheduler import Scheduler
 
 __all__ = [
+    "Answer",
     "Cluster",
     "Controller",
+    "DeploymentController",
     "GarbageCollector",
+    "Gateway",
     "JobController",
     "Kubelet",
     "NodeLifecycle",
     "PodCollector",
     "Process",
     "Program",
+    "ReplicaSetController",
     "Scheduler",
 ]

@@ -40,6 +40,15 @@ class Helm:
         return [o for o in yaml.safe_load_all(self.text(*args, release=release)) if o]
 
 
+def is_gateway(o: Obj) -> bool:
+    return bool(o["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "gateway")
+
+
+def ours(objects: list[Obj]) -> list[Obj]:
+    """Without the installed Gateway's."""
+    return [o for o in objects if not is_gateway(o)]
+
+
 def of_kind(objects: list[Obj], kind: str) -> list[Obj]:
     return [o for o in objects if o["kind"] == kind]
 

@@ -9,21 +9,27 @@ import pytest
 import yaml
 
 from e2e.cluster import ApiServer
-from tests.chart.helm import NAMESPACE, REPO, Helm, of_kind
+from tests.chart.helm import CHART, NAMESPACE, REPO, Helm, of_kind
 
 pytestmark = pytest.mark.apiserver
-ACCOUNT = f"--as=system:serviceaccount:{NAMESPACE}:finetune-operator"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:finetune-operator"
+TRAEFIK = f"{ACCOUNT}-gateway"
+GATEWAY_API = CHART / "charts" / "gateway-api" / "crds"
 
 
 @pytest.fixture(scope="module")
 def installed(apiserver: ApiServer, helm: Helm) -> Iterator[ApiServer]:
-    """The chart's objects for real, without the CRD that the session already has."""
-    apiserver.kubectl("create", "namespace", NAMESPACE)
-    text = helm.text("--set", "crds.enabled=false")
+    """The chart's objects for real, a Gateway among them, without our CRDs, which the session already has."""
+    for name in (NAMESPACE, "team-a", "team-b", "edge"):
+        apiserver.kubectl("create", "namespace", name)
+    apiserver.kubectl("apply", "--server-side", "-f", str(GATEWAY_API))
+    apiserver.kubectl("wait", "--for=condition=Established", "-f", str(GATEWAY_API))
+    text = helm.text("--set", "crds.enabled=false,gateway.install=true")
     apiserver.kubectl("apply", "--server-side", "--namespace", NAMESPACE, "-f", "-", input=text)
     yield apiserver
     apiserver.kubectl("delete", "--namespace", NAMESPACE, "--wait=false", "-f", "-", input=text)
-    apiserver.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    for name in (NAMESPACE, "team-a", "team-b", "edge"):
+        apiserver.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.mark.parametrize("values", sorted((REPO / "tests/chart/values").glob("*.yaml")), ids=lambda p: p.stem)
@@ -37,9 +43,9 @@ def test_every_object_is_accepted(installed: ApiServer, helm: Helm, values: str)
     assert of_kind(ours, "CustomResourceDefinition")
 
 
-def may(api: ApiServer, verb: str, resource: str, where: str) -> bool:
+def may(api: ApiServer, verb: str, resource: str, where: str, account: str = ACCOUNT) -> bool:
     try:
-        answer = api.kubectl("auth", "can-i", verb, resource, ACCOUNT, *where.split())
+        answer = api.kubectl("auth", "can-i", verb, resource, f"--as={account}", *where.split())
     except subprocess.CalledProcessError as error:
         # kubectl exits 1 for "no" and for every error alike.
         if not error.stdout.startswith("no"):
@@ -53,6 +59,13 @@ def may(api: ApiServer, verb: str, resource: str, where: str) -> bool:
     [
         ("list", "finetunejobs.finetune.dev", "--all-namespaces"),
         ("update", "finetunejobs.finetune.dev", "-nteam --subresource=status"),
+        ("list", "modeldeployments.finetune.dev", "--all-namespaces"),
+        ("patch", "modeldeployments.finetune.dev", "-nteam --subresource=status"),
+        ("create", "deployments.apps", "-nteam"),
+        ("patch", "deployments.apps", "-nteam"),
+        ("delete", "deployments.apps", "-nteam"),
+        ("patch", "httproutes.gateway.networking.k8s.io", "-nteam"),
+        ("delete", "services", "-nteam"),
         ("create", "jobs.batch", "-nteam"),
         ("delete", "jobs.batch", "-nteam"),
         ("create", "pods", "-nteam"),
@@ -80,6 +93,11 @@ def test_the_operator_may(installed: ApiServer, verb: str, resource: str, where:
         ("update", "finetunejobs.finetune.dev", "-nteam"),
         ("patch", "finetunejobs.finetune.dev", "-nteam"),
         ("delete", "finetunejobs.finetune.dev", "-nteam"),
+        ("patch", "modeldeployments.finetune.dev", "-nteam"),
+        ("delete", "modeldeployments.finetune.dev", "-nteam"),
+        ("update", "modeldeployments.finetune.dev", "-nteam --subresource=scale"),
+        ("patch", "gateways.gateway.networking.k8s.io", "-nteam"),
+        ("update", "httproutes.gateway.networking.k8s.io", "-nteam --subresource=status"),
         ("update", "pods", "-nteam"),
         ("create", "pods", "-nteam --subresource=exec"),
         ("update", "nodes", "--all-namespaces"),
@@ -91,3 +109,39 @@ def test_the_operator_may(installed: ApiServer, verb: str, resource: str, where:
 )
 def test_the_operator_may_not(installed: ApiServer, verb: str, resource: str, where: str) -> None:
     assert not may(installed, verb, resource, where)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "where", "answer"),
+    [
+        ("watch", "httproutes.gateway.networking.k8s.io", "--all-namespaces", True),
+        ("watch", "endpointslices.discovery.k8s.io", "--all-namespaces", True),
+        ("update", "httproutes.gateway.networking.k8s.io", "-nteam --subresource=status", True),
+        ("update", "gatewayclasses.gateway.networking.k8s.io", "--subresource=status", True),
+        ("update", "httproutes.gateway.networking.k8s.io", "-nteam", False),
+        ("create", "secrets", "-nteam", False),
+        ("get", "pods", "-nteam", False),
+        ("get", "modeldeployments.finetune.dev", "-nteam", False),
+    ],
+)
+def test_what_traefik_may(installed: ApiServer, verb: str, resource: str, where: str, answer: bool) -> None:
+    assert may(installed, verb, resource, where, TRAEFIK) is answer
+
+
+EVERYBODY = [
+    ("get", "modeldeployments.finetune.dev", "finetune-operator-view", True),
+    ("create", "modeldeployments.finetune.dev", "finetune-operator-view", False),
+    ("create", "modeldeployments.finetune.dev", "finetune-operator-edit", True),
+    ("patch", "modeldeployments.finetune.dev/scale", "finetune-operator-edit", True),
+    ("update", "modeldeployments.finetune.dev/status", "finetune-operator-edit", False),
+]
+
+
+@pytest.mark.parametrize(("verb", "resource", "role", "answer"), EVERYBODY)
+def test_what_users_may(installed: ApiServer, verb: str, resource: str, role: str, answer: bool) -> None:
+    """By the aggregated roles themselves: the controller that folds them into view and edit does not run here."""
+    user = f"somebody-with-{role}"
+    if not installed.kubectl("get", "clusterrolebinding", user, "--ignore-not-found"):
+        installed.kubectl("create", "clusterrolebinding", user, f"--clusterrole={role}", f"--user={user}")
+    name, _, sub = resource.partition("/")
+    assert may(installed, verb, name, f"-nteam --subresource={sub}", user) is answer

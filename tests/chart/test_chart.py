@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, NAMESPACE, REPO, Helm, Obj, Refused, of_kind, one
+from tests.chart.helm import CHART, NAMESPACE, REPO, Helm, Obj, Refused, of_kind, one, ours
 from tests.chart.pss import violations
 
 VALUES = sorted((REPO / "tests" / "chart" / "values").glob("*.yaml"))
@@ -19,6 +20,11 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 @pytest.fixture(params=VALUES, ids=lambda p: p.stem)
 def rendered(request: pytest.FixtureRequest, helm: Helm) -> list[Obj]:
     return helm.template("--values", str(request.param))
+
+
+@pytest.fixture
+def operators(rendered: list[Obj]) -> list[Obj]:
+    return ours(rendered)
 
 
 def pod_specs(objects: list[Obj]) -> Iterator[tuple[str, Obj]]:
@@ -37,7 +43,7 @@ def roles(objects: list[Obj]) -> Iterator[tuple[str, str, Obj]]:
 
 
 def env(objects: list[Obj]) -> dict[str, Any]:
-    container = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    container = one(ours(objects), "Deployment")["spec"]["template"]["spec"]["containers"][0]
     return {e["name"]: e.get("value", e.get("valueFrom")) for e in container["env"]}
 
 
@@ -63,46 +69,47 @@ def test_no_wildcard_in_any_role(rendered: list[Obj]) -> None:
             assert not any("*" in entry for entry in entries), f"{name}: {field}: {entries}"
 
 
-def test_secrets_are_never_read_but_the_key(rendered: list[Obj]) -> None:
+def test_secrets_are_never_read_but_the_key(operators: list[Obj]) -> None:
     reads = {"get", "list", "watch", "update", "patch"}
-    for kind, name, rule in roles(rendered):
+    for kind, name, rule in roles(operators):
         if "secrets" in rule["resources"] and reads & set(rule["verbs"]):
             assert kind == "Role", f"{name} reads Secrets cluster-wide"
             assert rule["resourceNames"] == ["finetune-operator-key"]
             assert rule["verbs"] == ["get"]
 
 
-def test_nobody_may_write_what_belongs_to_users(rendered: list[Obj]) -> None:
-    operator = next(o for o in of_kind(rendered, "ClusterRole") if o["metadata"]["name"].endswith("operator"))
+def test_nobody_may_write_what_belongs_to_users(operators: list[Obj]) -> None:
+    operator = next(o for o in of_kind(operators, "ClusterRole") if o["metadata"]["name"].endswith("operator"))
     verbs = {r: set(rule["verbs"]) for rule in operator["rules"] for r in rule["resources"]}
-    assert verbs["finetunejobs"] == {"get", "list", "watch"}
+    assert verbs["finetunejobs"] == verbs["modeldeployments"] == {"get", "list", "watch"}
+    assert "modeldeployments/scale" not in verbs
     assert verbs["nodes"] == {"get", "list", "watch"}
     assert "escalate" not in {v for vs in verbs.values() for v in vs}
     assert not {"roles", "clusterroles", "serviceaccounts", "pods/exec", "namespaces"} & set(verbs)
 
 
-def test_selectors_match_the_pods(rendered: list[Obj]) -> None:
-    labels = one(rendered, "Deployment")["spec"]["template"]["metadata"]["labels"]
-    selectors = [one(rendered, "Service")["spec"]["selector"]]
-    selectors += [one(rendered, k)["spec"]["selector"]["matchLabels"] for k in ("Deployment", "PodDisruptionBudget")]
-    selectors += [p["spec"]["podSelector"]["matchLabels"] for p in of_kind(rendered, "NetworkPolicy")]
+def test_selectors_match_the_pods(operators: list[Obj]) -> None:
+    labels = one(operators, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    selectors = [one(operators, "Service")["spec"]["selector"]]
+    selectors += [one(operators, k)["spec"]["selector"]["matchLabels"] for k in ("Deployment", "PodDisruptionBudget")]
+    selectors += [p["spec"]["podSelector"]["matchLabels"] for p in of_kind(operators, "NetworkPolicy")]
     for selector in selectors:
         assert selector.items() <= labels.items()
 
 
-def test_bindings_name_what_is_there(rendered: list[Obj]) -> None:
-    account = one(rendered, "ServiceAccount")["metadata"]["name"]
-    assert one(rendered, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == account
+def test_bindings_name_what_is_there(operators: list[Obj]) -> None:
+    account = one(operators, "ServiceAccount")["metadata"]["name"]
+    assert one(operators, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == account
     for kind in ("ClusterRoleBinding", "RoleBinding"):
-        binding = one(rendered, kind)
+        binding = one(operators, kind)
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}]
-        names = [o["metadata"]["name"] for o in of_kind(rendered, binding["roleRef"]["kind"])]
+        names = [o["metadata"]["name"] for o in of_kind(operators, binding["roleRef"]["kind"])]
         assert binding["roleRef"]["name"] in names
 
 
-def test_only_the_operator_gets_a_token(rendered: list[Obj]) -> None:
-    assert one(rendered, "ServiceAccount")["automountServiceAccountToken"] is False
-    assert one(rendered, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+def test_only_the_operator_gets_a_token(operators: list[Obj]) -> None:
+    assert one(operators, "ServiceAccount")["automountServiceAccountToken"] is False
+    assert one(operators, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
 
 
 def test_defaults(helm: Helm) -> None:
@@ -115,7 +122,8 @@ def test_defaults(helm: Helm) -> None:
         "topology.kubernetes.io/zone",
     ]
     assert not of_kind(objects, "ServiceMonitor")
-    assert env(objects)["FINETUNE_ARTIFACTS_URI"] == ""
+    assert env(objects)["FINETUNE_ARTIFACTS_URI"] == env(objects)["FINETUNE_GATEWAY"] == ""
+    assert re.fullmatch(r"docker\.io/vllm/vllm-openai:v\d+\.\d+\.\d+", env(objects)["FINETUNE_SERVING_IMAGE"])
 
 
 def test_images_and_store_reach_the_operator(helm: Helm) -> None:
@@ -159,20 +167,26 @@ def test_every_value_has_its_effect(helm: Helm) -> None:
     assert one(objects, "ServiceMonitor")["spec"]["endpoints"][0]["interval"] == "15s"
 
 
+CRDS = sorted((REPO / "crds").glob("*.yaml"))
+
+
 @pytest.mark.parametrize(("args", "kept"), [((), "keep"), (("--set", "crds.keep=false"), None)])
-def test_the_crd_is_ours_and_kept_as_asked(helm: Helm, args: tuple[str, ...], kept: str | None) -> None:
-    crd = one(helm.template(*args), "CustomResourceDefinition")
-    assert crd["metadata"].pop("annotations", {}).get("helm.sh/resource-policy") == kept
-    assert crd == yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text())
+def test_the_crds_are_ours_and_kept_as_asked(helm: Helm, args: tuple[str, ...], kept: str | None) -> None:
+    crds = {o["metadata"]["name"]: o for o in of_kind(helm.template(*args), "CustomResourceDefinition")}
+    for path in CRDS:
+        crd = crds.pop(f"{path.stem}.finetune.dev")
+        assert crd["metadata"].pop("annotations", {}).get("helm.sh/resource-policy") == kept
+        assert crd == yaml.safe_load(path.read_text())
+    assert not crds
 
 
-def test_the_crd_can_be_left_out(helm: Helm) -> None:
+def test_the_crds_can_be_left_out(helm: Helm) -> None:
     assert not of_kind(helm.template("--set", "crds.enabled=false"), "CustomResourceDefinition")
 
 
-def test_the_charts_copy_of_the_crd_has_no_diff() -> None:
-    copy = CHART / "files" / "crds" / "finetunejobs.yaml"
-    assert copy.read_text() == (REPO / "crds" / "finetunejobs.yaml").read_text(), "run `make generate`"
+def test_the_charts_copies_of_the_crds_have_no_diff() -> None:
+    copies = {p.name: p.read_text() for p in (CHART / "files" / "crds").iterdir()}
+    assert copies == {p.name: p.read_text() for p in CRDS}, "run `make generate`"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +201,16 @@ def test_the_charts_copy_of_the_crd_has_no_diff() -> None:
         ("artifacts.uri=https://bucket", 'artifacts.uri is "https://bucket": expected s3://bucket/prefix'),
         ("artifacts.secretName=x", "artifacts.uri is empty: set artifacts.uri to the store that this Secret opens"),
         ("trainerImage.digest=abc", 'trainerImage.digest is "abc": expected sha256: and 64 hex digits'),
+        ("gateway.image.digest=abc", 'gateway.image.digest is "abc": expected sha256: and 64 hex digits'),
+        ("gateway.listenerPort=80", "at '/gateway/listenerPort': minimum: got 80, want 1,024"),
+        ("gateway.listenerPort=8080", "at '/gateway/listenerPort': 'not' failed"),
+        ("gateway.requestTimeout=long", "at '/gateway/requestTimeout': 'long' does not match pattern"),
+        (
+            "gateway.domain=models.example.com",
+            "there is no Gateway: name yours (gateway.name) or set gateway.install=true",
+        ),
+        ("gateway.service.type=Ingress", "value must be one of 'LoadBalancer', 'NodePort', 'ClusterIP'"),
+        ("policy.hostnames={chat.Example.com}", "at '/policy/hostnames/0': 'chat.Example.com' does not match pattern"),
     ],
 )
 def test_bad_values_are_refused_in_words(helm: Helm, setting: str, words: str) -> None:
@@ -227,7 +251,7 @@ def test_schema_and_values_name_the_same_keys() -> None:
     in_schema = keys(schema)
     given = leaves(values, "", in_schema)
     assert given <= in_schema
-    assert in_schema - given == {"/global", "/resources/claims"}
+    assert in_schema - given == {"/global", "/gateway-api", "/resources/claims", "/gateway/resources/claims"}
 
 
 def test_another_release_name_gets_its_own_names(helm: Helm) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import ApiServer
-from tests.chart.helm import CHART, NAMESPACE, REPO, Helm
+from tests.chart.helm import CHART, NAMESPACE, REPO, Helm, Refused
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
 EXAMPLE = REPO / "examples" / "gpu-lora.yaml"
@@ -53,6 +53,7 @@ def apply_example(api: ApiServer) -> bool:
 def test_uninstall_keeps_jobs_and_an_installation_takes_them_up_again(helm: Helm, empty: ApiServer) -> None:
     said = helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace")
     assert "artifacts.uri is not set" in said
+    assert "There is no Gateway" in said
     until(lambda: apply_example(empty), "the kind is not served")
     assert names(empty, "deployments", "-A") == {"deployment.apps/finetune-operator"}
 
@@ -71,8 +72,55 @@ def test_without_keep_nothing_stays(helm: Helm, empty: ApiServer) -> None:
     said = helm_in(
         helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace", "--set", "crds.keep=false"
     )
-    assert "removes the CRD and with it EVERY FineTuneJob" in said
+    assert "removes our CRDs and with them EVERY FineTuneJob, EVERY ModelDeployment" in said
     until(lambda: apply_example(empty), "the kind is not served")
     helm_in(helm, empty, "uninstall", "finetune-operator")
     until(lambda: not names(empty, CRD), "the CRD is still there")
     until(lambda: "finetunejobs" not in empty.kubectl("api-resources", "--api-group=finetune.dev"), "still served")
+
+
+GATEWAY_API = CHART / "charts" / "gateway-api" / "crds"
+
+
+def test_a_gateway_comes_with_its_kinds_and_goes_alone(helm: Helm, empty: ApiServer) -> None:
+    settings = ["--set", "gateway.install=true,gateway.domain=models.example.com"]
+    said = helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace", *settings)
+    assert "http://<name>.<namespace>.models.example.com/v1/completions" in said
+    kinds = "gateways,deployments,services"
+    assert names(empty, kinds, "-n", NAMESPACE, "-l", "app.kubernetes.io/component=gateway") == {
+        "gateway.gateway.networking.k8s.io/finetune",
+        "deployment.apps/finetune-operator-gateway",
+        "service/finetune-operator-gateway",
+    }
+    helm_in(helm, empty, "upgrade", "finetune-operator", str(CHART), *settings, "--set", "gateway.replicas=1")
+
+    helm_in(helm, empty, "uninstall", "finetune-operator")
+    until(
+        lambda: not names(empty, f"{kinds},serviceaccounts", "-n", NAMESPACE) - {"serviceaccount/default"},
+        "something of the release is still there",
+    )
+    assert (
+        names(empty, "gatewayclasses,clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/component=gateway")
+        == set()
+    )
+    # Gateway API kinds are everybody's: removing them would remove every route of the cluster.
+    assert "customresourcedefinition.apiextensions.k8s.io/httproutes.gateway.networking.k8s.io" in names(empty, "crds")
+
+
+def test_a_release_without_a_gateway_is_told_how_to_get_one(helm: Helm, empty: ApiServer) -> None:
+    helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace")
+    upgrade = ("upgrade", "finetune-operator", str(CHART), "--set", "gateway.install=true")
+    with pytest.raises(Refused, match="kubectl apply --server-side -f helm/finetune-operator/charts/gateway-api/crds/"):
+        helm_in(helm, empty, *upgrade)
+    empty.kubectl("apply", "--server-side", "-f", str(GATEWAY_API))
+    empty.kubectl("wait", "--for=condition=Established", "-f", str(GATEWAY_API))
+    helm_in(helm, empty, *upgrade)
+    assert names(empty, "gateways", "-n", NAMESPACE)
+
+
+def test_a_gateway_api_too_old_for_traefik_is_named(helm: Helm, empty: ApiServer) -> None:
+    for kind in ("gatewayclasses", "gateways", "httproutes"):
+        empty.kubectl("apply", "--server-side", "-f", str(GATEWAY_API / f"gateway.networking.k8s.io_{kind}.yaml"))
+    helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace")
+    with pytest.raises(Refused, match="too old for the Traefik of this chart: it has no v1 of tlsroutes"):
+        helm_in(helm, empty, "upgrade", "finetune-operator", str(CHART), "--set", "gateway.install=true")

@@ -10,14 +10,14 @@ from finetune_operator.core.names import MANAGER
 from finetune_operator.shell import config
 from finetune_operator.shell.election import LEASE_NAME
 from finetune_operator.shell.key import KEY_SECRET
-from tests.chart.helm import NAMESPACE, REPO, Helm, Obj, of_kind, one
+from tests.chart.helm import NAMESPACE, REPO, Helm, Obj, of_kind, one, ours
 
 VALUES = sorted((REPO / "tests" / "chart" / "values").glob("*.yaml"))
 FIELDS = {"metadata.namespace": NAMESPACE, "metadata.name": "finetune-operator-7f9c-abcde"}
 
 
 def environment(objects: list[Obj]) -> dict[str, str]:
-    container = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    container = one(ours(objects), "Deployment")["spec"]["template"]["spec"]["containers"][0]
 
     def value(entry: dict[str, Any]) -> str:
         return str(entry["value"]) if "value" in entry else FIELDS[entry["valueFrom"]["fieldRef"]["fieldPath"]]
@@ -50,6 +50,14 @@ def test_what_the_values_say_is_what_the_operator_does(helm: Helm) -> None:
     assert (options.progress_write_seconds, options.poll_seconds, options.resync_seconds) == (5, 1, 60)
     assert (options.lease_seconds, options.workers, options.max_writes) == (10, 4, 8)
     assert (options.log_level, options.cluster_domain, options.image_pull_policy) == ("debug", "corp.internal", "Never")
+
+
+def test_a_gateway_and_its_hostnames_reach_the_operator(helm: Helm) -> None:
+    options = config.load([], environment(helm.template("--values", str(REPO / "tests/chart/values/gateway.yaml"))))
+    built = options.plan_config(b"k" * 32)
+    assert built.serving_image == "registry.example:5000/ml/vllm@sha256:" + "0123456789abcdef" * 4
+    assert (built.gateway, built.gateway_domain) == (f"{NAMESPACE}/models", "models.example.com")
+    assert built.hostname_patterns == ("*.{namespace}.models.example.com", "chat.example.com")
 
 
 def test_names_that_both_sides_spell_out(helm: Helm) -> None:

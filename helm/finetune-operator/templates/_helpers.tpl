@@ -65,7 +65,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The namespaces that Traefik watches, as JSON; an empty list is all. It always has to see its own and the Gateway's. */}}
 {{- define "finetune.gateway.namespaces" -}}
 {{- if .Values.gateway.watchNamespaces -}}
-{{- append .Values.gateway.watchNamespaces (include "finetune.gateway.namespace" .) | append .Release.Namespace | uniq | sortAlpha | toJson -}}
+{{- concat .Values.gateway.watchNamespaces (list (include "finetune.gateway.namespace" .) .Release.Namespace) | uniq | sortAlpha | toJson -}}
 {{- else -}}
 []
 {{- end -}}
@@ -90,14 +90,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail "gateway.domain or gateway.namespace is set but there is no Gateway: name yours (gateway.name) or set gateway.install=true" -}}
 {{- end -}}
 {{- if $gateway.install -}}
-{{- $kinds := "gateway.networking.k8s.io/v1" -}}
-{{- if and .Release.IsUpgrade (not (.Capabilities.APIVersions.Has (printf "%s/HTTPRoute" $kinds))) -}}
-{{- fail "gateway.install=true needs the Gateway API's CRDs, and Helm installs them only with a new release: run kubectl apply --server-side -f helm/finetune-operator/charts/gateway-api/crds/ and then this upgrade again" -}}
+{{- $apply := "kubectl apply --server-side -f helm/finetune-operator/charts/gateway-api/crds/" -}}
+{{- $there := lookup "v1" "Namespace" "" "kube-system" -}}
+{{- $routes := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "httproutes.gateway.networking.k8s.io" -}}
+{{- if and $there .Release.IsUpgrade (not $routes) -}}
+{{- fail (printf "gateway.install=true needs the Gateway API's CRDs, and Helm brings them only with a new release: run `%s` and, when they are Established, this upgrade again" $apply) -}}
 {{- end -}}
-{{- if .Capabilities.APIVersions.Has (printf "%s/HTTPRoute" $kinds) -}}
-{{- range list "TLSRoute" "BackendTLSPolicy" -}}
-{{- if not ($.Capabilities.APIVersions.Has (printf "%s/%s" $kinds .)) -}}
-{{- fail (printf "the cluster's Gateway API is too old for Traefik: it does not serve %s %s. Upgrade the CRDs to Gateway API 1.5 or newer (kubectl apply --server-side -f helm/finetune-operator/charts/gateway-api/crds/), or set gateway.install=false and name the Gateway you have" $kinds .) -}}
+{{- if $routes -}}
+{{- range list "tlsroutes" "backendtlspolicies" -}}
+{{- $served := list -}}
+{{- range dig "spec" "versions" list (lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (printf "%s.gateway.networking.k8s.io" .)) -}}
+{{- if .served -}}{{- $served = append $served .name -}}{{- end -}}
+{{- end -}}
+{{- if not (has "v1" $served) -}}
+{{- fail (printf "the cluster's Gateway API is too old for the Traefik of this chart: it has no v1 of %s. Bring its CRDs to 1.5 or newer (`%s`), or set gateway.install=false and name the Gateway you have" . $apply) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -54,7 +54,7 @@ class RevisionRecord(StatusModel):
     format: int = 1
     revision: Short
     model: ModelSource
-    image: Short
+    image: Long
     served_name: Short
     created_at: Time
 
@@ -64,7 +64,7 @@ class RevisionStatus(StatusModel):
     model: Long
     digest: Short
     job: Short | None = None
-    image: Short
+    image: Long
     replicas: int = 0
     ready_replicas: int = 0
     weight: int = 0
@@ -91,7 +91,7 @@ class RolloutStatus(StatusModel):
     model: ModelSource
     trial: Short
     stage: Stage
-    image: Short | None = None
+    image: Long | None = None
     """Resolved once, when the rollout begins."""
     step: int = 0
     """0: before the first step; k: the k-th of `steps`, counted from 1."""
@@ -102,8 +102,10 @@ class RolloutStatus(StatusModel):
     step_since: Time | None = None
     """Since when this step counts: weight reached and accepted by every parent."""
     inconclusive_since: Time | None = None
-    baseline_restarts: int = 0
-    """Of the candidate's pods when the first weight was given."""
+    exposed_at: Time | None = None
+    """Since when it may get requests; an engine that ends after this takes it back."""
+    highest: int = 0
+    """The most weight the route gave it."""
     reason: Short | None = None
     message: Message | None = None
     """Why it is rolled back."""
@@ -117,8 +119,8 @@ class Drain(StatusModel):
     revision: Short
     since: Time
     timeout_seconds: float
-    keep: bool = True
-    """False: its Deployment is deleted afterwards instead of kept at 0 replicas."""
+    hold_seconds: float = 0.0
+    """It stays this long at weight 0 before that, for a look at it."""
 
 
 class VerdictStatus(StatusModel):

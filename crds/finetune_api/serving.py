@@ -107,6 +107,7 @@ _OWNED_FLAGS = (
     "config",
     "disable-log-stats",
     "root-path",
+    "shutdown-timeout",
     "ssl-keyfile",
     "ssl-certfile",
     "api-key",

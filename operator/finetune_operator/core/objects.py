@@ -66,6 +66,7 @@ class Terminated:
     reason: str
     message: str
     finished_at: str | None
+    container: str = CONTAINER
 
 
 def _container_status(pod: Obj) -> Obj | None:
@@ -75,18 +76,33 @@ def _container_status(pod: Obj) -> Obj | None:
     return None
 
 
-def terminated(pod: Obj) -> Terminated | None:
-    """How the pod's container ended, if it did and the kubelet saw it."""
-    status = _container_status(pod)
+def init_containers(pod: Obj) -> Iterable[Obj]:
+    """Statuses of the containers that run before `main`, in their order."""
+    return (pod.get("status") or {}).get("initContainerStatuses") or ()
+
+
+def container_ended(status: Obj | None) -> Terminated | None:
+    """How a container ended, if it did and the kubelet saw it."""
     ended = ((status or {}).get("state") or {}).get("terminated")
-    if ended is None:
+    if status is None or ended is None:
         return None
     return Terminated(
         exit_code=int(ended.get("exitCode", 1)),
         reason=str(ended.get("reason", "")),
         message=str(ended.get("message", "")),
         finished_at=ended.get("finishedAt"),
+        container=str(status.get("name", CONTAINER)),
     )
+
+
+def terminated(pod: Obj) -> Terminated | None:
+    """How the pod's work ended: its container `main`, or the init container that failed for good before it."""
+    if pod_phase(pod) == "Failed":
+        for status in init_containers(pod):
+            ended = container_ended(status)
+            if ended is not None and ended.exit_code != 0:
+                return ended
+    return container_ended(_container_status(pod))
 
 
 def pod_over(pod: Obj, gone: Iterable[str]) -> bool:
@@ -116,8 +132,14 @@ def pending_cause(pod: Obj) -> tuple[str, str] | None:
     scheduled = condition(pod, "PodScheduled")
     if scheduled is not None and scheduled.get("status") == "False":
         return str(scheduled.get("reason", "Unschedulable")), str(scheduled.get("message", ""))
-    waiting: Any = ((_container_status(pod) or {}).get("state") or {}).get("waiting") or {}
-    reason = str(waiting.get("reason", ""))
-    if reason in _QUIET_WAITING:
-        return None
-    return reason, str(waiting.get("message", ""))
+    return waiting_cause(pod)
+
+
+def waiting_cause(pod: Obj) -> tuple[str, str] | None:
+    """(reason, message) of the first container, in the order they run, that the kubelet cannot start."""
+    for status in (*init_containers(pod), _container_status(pod)):
+        waiting: Any = ((status or {}).get("state") or {}).get("waiting") or {}
+        reason = str(waiting.get("reason", ""))
+        if reason not in _QUIET_WAITING:
+            return reason, str(waiting.get("message", ""))
+    return None

@@ -40,7 +40,7 @@ def plan(observed: Observed, now: datetime, config: Config) -> Plan:
         spec = parse_spec(observed.job)
     except ValidationError as error:
         d = Draft(observed.job, before, now, config, observed, _placeholder())
-        _refuse(d, Reason.INVALID_SPEC, _in_words(error))
+        _refuse(d, Reason.INVALID_SPEC, in_words(error))
         return _answer(d, before)
     d = Draft(observed.job, before, now, config, observed, spec)
     _advance(d)
@@ -68,7 +68,7 @@ def _placeholder() -> FineTuneJobSpec:
     )
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"spec.{where}: {first['msg']} (got {str(first.get('input'))[:80]!r})"

@@ -1,11 +1,11 @@
-"""After training: one Job evaluates, merges, gates and uploads. A failed gate costs no retraining."""
+"""After training: one Job evaluates, merges, asks the serving image, gates and uploads. A failed gate costs no
+retraining.
+"""
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
+from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode, reason
-from finetune_api.reports import PublishReport
 from finetune_api.runkey import publish_digest
 from finetune_api.status import (
     ConditionType,
@@ -15,7 +15,7 @@ from finetune_api.status import (
     PublishStatus,
 )
 from finetune_operator.core.attempt import end_job
-from finetune_operator.core.builders.publish import build_publish
+from finetune_operator.core.builders.publish import build_publish, missing_image
 from finetune_operator.core.disruption import pod_notice
 from finetune_operator.core.draft import Draft
 from finetune_operator.core.evidence import unreachable
@@ -34,6 +34,7 @@ from finetune_operator.core.objects import (
     uid_of,
 )
 from finetune_operator.core.outcome import FINAL_OUTCOMES, Ending, Verdict, outcome, outcome_from_job
+from finetune_operator.core.publish_pod import doing, held_up, read_report, without_report
 from finetune_operator.core.retry import backoff
 from finetune_operator.core.types import Obj
 
@@ -64,7 +65,7 @@ def _open(d: Draft, failures: int) -> None:
             created_at=d.stamp,
         )
     )
-    d.phase(Phase.PUBLISHING, Reason.PUBLISHING, "evaluating, merging and checking the gate")
+    d.phase(Phase.PUBLISHING, Reason.PUBLISHING, doing(None))
     d.intent = True
 
 
@@ -74,6 +75,10 @@ def _step_open(d: Draft, publish: PublishStatus) -> None:
         resolved = d.status.resolved
         if resolved is None:
             raise ValueError("a publish try without resolved facts")
+        missing = missing_image(d.spec, d.config)
+        if missing is not None:
+            d.phase(Phase.PUBLISHING, Reason.NO_SERVING_IMAGE, missing)
+            return
         d.creates.append(build_publish(d.job, d.spec, resolved, publish, d.config))
         d.phase(Phase.PUBLISHING, Reason.PUBLISHING, f"creating Job {publish.job}")
         return
@@ -103,9 +108,26 @@ def _step_open(d: Draft, publish: PublishStatus) -> None:
         d.set_publish(publish.model_copy(update={"stopping": stop}))
         d.intent = True
         return
+    late = _start_timeout(d, publish, pod) if pod is not None and not is_deleting(job) else None
+    if late is not None:
+        d.set_publish(publish.model_copy(update={"stopping": Reason.START_TIMEOUT, "message": late}))
+        d.intent = True
+        return
     cause = pending_cause(pod) if pod is not None else None
-    message = f"the pod waits: {cause[0]}: {cause[1]}" if cause else "evaluating, merging and checking the gate"
+    message = f"the pod waits: {cause[0]}: {cause[1]}" if cause else doing(pod)
     d.phase(Phase.PUBLISHING, cause[0] if cause else Reason.PUBLISHING, message)
+
+
+def _start_timeout(d: Draft, publish: PublishStatus, pod: Obj) -> str | None:
+    """In words, once a container could not be started for too long: its pod must not hold GPUs for ever."""
+    why = held_up(pod)
+    if why is None:
+        return None
+    words, since = why
+    limit = d.spec.scheduling.start_timeout
+    if d.due_in(since or publish.started_at or publish.created_at, parse_duration(limit)) > 0:
+        return None
+    return f"a container of the publish pod could not start within scheduling.startTimeout ({limit}): {words}"[:1024]
 
 
 def _pod(d: Draft, publish: PublishStatus) -> Obj | None:
@@ -119,21 +141,13 @@ def _pod(d: Draft, publish: PublishStatus) -> Obj | None:
     return pods[-1] if pods else None
 
 
-def _report(pod: Obj | None) -> PublishReport | None:
-    ended = terminated(pod) if pod is not None else None
-    if ended is None or not ended.message:
-        return None
-    try:
-        return PublishReport.model_validate_json(ended.message)
-    except ValidationError:
-        return None
-
-
 def _verdict(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None) -> Verdict:
     if job is not None and condition(job, "Complete"):
         return Verdict(Outcome.SUCCEEDED, "published", 0)
     if publish.stopping == Reason.SUSPENDED:
         return Verdict(Outcome.SUSPENDED, "suspended")
+    if publish.stopping == Reason.START_TIMEOUT:
+        return Verdict(Outcome.START_TIMEOUT, publish.message or "")
     ended = terminated(pod) if pod is not None else None
     if pod is None or (ended is None and not unreachable(d, pod) and publish.stopping is None):
         failed = (condition(job, "Failed") or {}) if job is not None else {}
@@ -158,14 +172,16 @@ def _verdict(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None)
 
 
 def _conclude(d: Draft, publish: PublishStatus, pod: Obj | None, job: Obj | None) -> None:
-    report = _report(pod)
+    report = read_report(pod)
     if report is None and not d.observed.fresh:
         d.need_fresh = True  # the Job's event may have overtaken its pod's
         return
     verdict = _verdict(d, publish, pod, job)
     ended = terminated(pod) if pod is not None else None
     message = report.message if report is not None and report.message else verdict.message
-    if report is None and verdict.exit_code:
+    if report is None and ended is not None and (told := without_report(ended)) is not None:
+        message = told
+    elif report is None and verdict.exit_code:
         message = f"the publish pod ended with {verdict.exit_code} ({reason(verdict.exit_code)}); see its log"
     publish = publish.model_copy(
         update={
@@ -205,7 +221,7 @@ def _follow(d: Draft, publish: PublishStatus) -> None:
         why = Reason.GATE_FAILED if publish.outcome is Outcome.GATE_FAILED else str(publish.outcome)
         message = publish.message or ""
         if publish.exit_code == ExitCode.GATE_FAILED:
-            message += ". Edit spec.evaluation to publish without training again"
+            message += ". Edit spec.evaluation or spec.publish.servedCheck to publish without training again"
         d.phase(Phase.FAILED, why, message)
         d.condition(ConditionType.PUBLISHED, False, why, message)
         d.condition(ConditionType.FAILED, True, why, message)

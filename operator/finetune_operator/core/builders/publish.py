@@ -1,19 +1,49 @@
-"""One publish try: a Job with one pod that evaluates, merges, gates and uploads."""
+"""One publish try: a Job with one pod that evaluates, merges, gates and uploads.
+
+Where there is a serving image, its pod does so in three containers, one after the other on one volume: `prepare` makes
+the folder that would be published, `served-check` loads it in the serving image, `main` judges and uploads.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.duration import parse_duration
+from finetune_api.finetunejob import FineTuneJobSpec, MethodType, PublishResources
+from finetune_api.runconfig import SERVED_CHECK_SCRIPT
 from finetune_api.runkey import spec_digest
 from finetune_api.status import PublishStatus, Resolved
 from finetune_operator.core.builders.attempt import pod_failure_policy
 from finetune_operator.core.builders.pod import metadata, pod_template
+from finetune_operator.core.builders.restricted import container_security, work_env, work_volumes
 from finetune_operator.core.builders.runconfig import base_run_config
 from finetune_operator.core.names import LABEL_ATTEMPT, ROLE_PUBLISHER
 from finetune_operator.core.types import Config, Obj
 
 GRACE_SECONDS = 30
+PREPARE = "prepare"
+SERVED_CHECK = "served-check"
+_FIELD = "spec.publish.servedCheck"
+
+
+def served_image(spec: FineTuneJobSpec, config: Config) -> str | None:
+    """The image the served check runs in; None: there will be no such check."""
+    check = spec.publish.served_check
+    adapter = spec.method.type is not MethodType.FULL_FINE_TUNE and not spec.output.merge
+    if check.enabled is False or adapter:
+        return None
+    return check.image or config.serving_image or None
+
+
+def missing_image(spec: FineTuneJobSpec, config: Config) -> str | None:
+    """In words: a served check was asked for, and nobody has said in which image."""
+    check = spec.publish.served_check
+    if not check.enabled or check.image or config.serving_image:
+        return None
+    return (
+        f"{_FIELD}.image: not set, and this installation has no serving image of its own (chart value servingImage); "
+        f"set it, or set {_FIELD}.enabled: false"
+    )
 
 
 def build_publish(
@@ -23,6 +53,7 @@ def build_publish(
     gpus = spec.publish.resources.gpus
     if gpus is None:
         gpus = spec.resources.gpus_per_node
+    image = served_image(spec, config)
     run_config = base_run_config(
         job,
         spec,
@@ -34,12 +65,8 @@ def build_publish(
         gpus_per_node=gpus,
         grace_seconds=GRACE_SECONDS,
         require_checkpoint=True,
+        serving_image=image,
     )
-    limits = dict(spec.publish.resources.limits or spec.resources.limits or {})
-    limits.pop(spec.resources.gpu_resource, None)
-    if gpus:
-        limits[spec.resources.gpu_resource] = gpus
-    requests = dict(spec.publish.resources.requests or spec.resources.requests or {})
     template = pod_template(
         job,
         spec,
@@ -49,9 +76,11 @@ def build_publish(
         labels=labels,
         image=spec.trainer.image or resolved.image,
         args=["publish"],
-        resources={k: v for k, v in (("requests", requests), ("limits", limits)) if v},
+        resources=_resources(spec, spec.publish.resources, gpus),
         grace_seconds=GRACE_SECONDS,
     )
+    if image is not None:
+        _add_check(template["spec"], spec, config, image, gpus)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -66,3 +95,37 @@ def build_publish(
             "template": template,
         },
     }
+
+
+def _resources(spec: FineTuneJobSpec, wanted: PublishResources, gpus: int) -> dict[str, Any]:
+    """What is not set is as in the container before: the served check's as publish's, publish's as the job's."""
+    limits = dict(wanted.limits or spec.publish.resources.limits or spec.resources.limits or {})
+    limits.pop(spec.resources.gpu_resource, None)
+    if gpus:
+        limits[spec.resources.gpu_resource] = gpus
+    requests = dict(wanted.requests or spec.publish.resources.requests or spec.resources.requests or {})
+    return {k: v for k, v in (("requests", requests), ("limits", limits)) if v}
+
+
+def _add_check(pod: dict[str, Any], spec: FineTuneJobSpec, config: Config, image: str, gpus: int) -> None:
+    check = spec.publish.served_check
+    main = pod["containers"][0]
+    main["args"] = ["publish", "--part", "finish"]
+    prepare = {k: v for k, v in main.items() if k != "ports"} | {
+        "name": PREPARE,
+        "args": ["publish", "--part", "prepare"],
+    }
+    own = check.resources.gpus
+    served = {
+        "name": SERVED_CHECK,
+        "image": image,
+        "imagePullPolicy": config.image_pull_policy,
+        "command": ["python3", SERVED_CHECK_SCRIPT],
+        "args": ["--timeout", f"{parse_duration(check.timeout):g}", "--", *check.args],
+        "env": [*work_env(), *(entry.to_wire() for entry in check.env)],
+        "resources": _resources(spec, check.resources, gpus if own is None else own),
+        # The model and nothing else: neither the run config nor anybody's credentials.
+        "volumeMounts": work_volumes(spec.resources.shared_memory)[1],
+        "securityContext": container_security(),
+    }
+    pod["initContainers"] = [prepare, served]

@@ -1,1 +1,1 @@
-"""Whether a canary is worse than stable: pure statistics on totals, verdicts in words (docs/design/canary-analysis.md)."""
+"""Whether a canary is worse than stable: statistics of totals, in words (docs/design/canary-analysis.md)."""

@@ -9,7 +9,7 @@ from typing import Any
 from finetune_api.reports import PublishedModel, PublishReport
 from finetune_api.runkey import publish_digest
 from finetune_operator.core.plan import parse_spec
-from tests.core.build import batch_job, condition_of, decide, ended, ftj, pod, seen, status, then, ts
+from tests.core.build import CONFIG, batch_job, condition_of, decide, ended, ftj, pod, seen, status, then, ts
 
 GATE = {"gate": [{"metric": "exactMatch", "passed": False, "message": "exactMatch 0.4 < min 0.9"}]}
 
@@ -130,3 +130,86 @@ def test_finished_jobs_go_after_their_retention() -> None:
     names = [d.name for d in decide(world, 100 + 24 * 3600 + 1).deletes]
     assert [n for n in names if "token" not in n] == ["bot-publish-1", "bot-1"]
     assert decide(replace(world, fresh=False), 100 + 24 * 3600 + 1).need_fresh
+
+
+def in_check(state: dict[str, Any], *, phase: str = "Pending", prepared: float = 110) -> dict[str, Any]:
+    """The publish pod while `served-check` is in `state`; `prepare` ended well."""
+    made = publish_pod(phase=phase, waiting=("PodInitializing", ""))
+    made["status"]["phase"] = phase
+    ready = report(0, metrics={"exactMatch": {"final": 0.95, "samples": 64}})
+    done = {"exitCode": 0, "message": json.dumps(ready.to_wire()), "finishedAt": ts(prepared)}
+    made["status"]["initContainerStatuses"] = [
+        {"name": "prepare", "state": {"terminated": done}},
+        {"name": "served-check", "state": state},
+    ]
+    made["spec"] = {"nodeName": "node-1"}
+    return made
+
+
+def failed_check(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
+    state = {"terminated": {"exitCode": code, "reason": reason, "message": message, "finishedAt": ts(119)}}
+    return in_check(state, phase="Failed")
+
+
+def test_a_check_that_ran_too_long_is_tried_again_and_keeps_what_was_measured() -> None:
+    told = report(77, message="did not finish within 900 s").to_wire()
+    world = seen(trained(), jobs=(publish_job("Failed"),), pods=(failed_check(77, json.dumps(told)),))
+    made = decide(world)
+    assert made.status is not None
+    assert made.status["publish"] | {"outcome": "Hang", "failures": 1} == made.status["publish"]
+    assert "did not finish within 900 s" in made.status["message"]
+    assert made.status["evaluation"]["metrics"]["exactMatch"]["final"] == 0.95
+    assert made.status["reason"] == "BackOff"
+
+
+def test_a_check_killed_for_memory_names_its_limit_and_raising_it_publishes_again() -> None:
+    spec = {"retry": {"maxRestarts": 0}}
+    killed = failed_check(137, reason="OOMKilled")
+    world = seen(trained(spec, publish=publish(spec)), jobs=(publish_job("Failed"),), pods=(killed,))
+    made = decide(world)
+    assert made.status is not None
+    assert (made.status["phase"], made.status["reason"]) == ("Failed", "OutOfMemory")
+    assert "container served-check was killed for memory" in made.status["message"]
+    assert "raise spec.publish.servedCheck.resources.limits.memory" in made.status["message"]
+    failed = then(world, made)
+    assert not decide(failed).writes
+    more = {"servedCheck": {"resources": {"limits": {"memory": "8Gi"}}}}
+    raised = replace(failed, job=failed.job | {"spec": {**failed.job["spec"], "publish": more}})
+    again = decide(raised)
+    assert again.status is not None
+    assert (again.status["publish"]["index"], again.status["phase"]) == (2, "Publishing")
+
+
+def test_people_are_told_that_the_serving_image_is_asked() -> None:
+    made = decide(seen(trained(), jobs=(publish_job(),), pods=(in_check({"running": {}}),)))
+    assert made.status is not None
+    assert made.status["message"] == "asking the serving image whether it answers as the trained model does"
+
+
+def test_an_image_that_cannot_be_pulled_gives_the_gpus_back_after_start_timeout() -> None:
+    stuck = in_check({"waiting": {"reason": "ImagePullBackOff", "message": "no such image vllm:nope"}})
+    world = seen(trained(publish=publish(jobUid="uid-pub-1", startedAt=ts(100))), jobs=(publish_job(),), pods=(stuck,))
+    early = decide(world, 110 + 14 * 60)
+    assert early.status is not None
+    assert (early.status["phase"], early.status["reason"]) == ("Publishing", "ImagePullBackOff")
+    assert early.requeue_after == 60
+    late = decide(world, 110 + 15 * 60)
+    assert late.status is not None
+    assert late.status["publish"]["stopping"] == "StartTimeout"
+    assert late.deletes == ()
+    stopping = then(world, late)
+    assert [gone.name for gone in decide(stopping, 1020).deletes] == ["bot-publish-1"]
+    over = decide(replace(stopping, jobs=(), gone_pods=frozenset({stuck["metadata"]["uid"]})), 1030)
+    assert over.status is not None
+    assert over.status["publish"] | {"outcome": "StartTimeout", "failures": 1} == over.status["publish"]
+    assert "within scheduling.startTimeout (15m): ImagePullBackOff: no such image vllm:nope" in over.status["message"]
+
+
+def test_a_check_without_an_image_waits_in_words_and_is_made_once_there_is_one() -> None:
+    spec = {"publish": {"servedCheck": {"enabled": True}}}
+    world = seen(trained(spec, publish=publish(spec)))
+    waits = decide(world)
+    assert waits.status is not None
+    assert (waits.status["reason"], waits.creates) == ("NoServingImage", ())
+    made = decide(world, config=replace(CONFIG, serving_image="vllm:1"))
+    assert [job["metadata"]["name"] for job in made.creates] == ["bot-publish-1"]

@@ -84,13 +84,17 @@ def supervise(engine_args: Sequence[str], timeout: float, here: Path = HERE) -> 
     log = "\n".join(tail)
     if late:
         message = f"the served check did not finish within {timeout:g} s; its last line: {last}. Raise "
-        return last_words(HANG, "ServedCheckTimeout", message + "publish.servedCheck.timeout if it needs longer", log)
+        return last_words(
+            HANG, "ServedCheckTimeout", message + "spec.publish.servedCheck.timeout if it needs longer", log
+        )
     told = read_json(here / FAILURE)
     if told is not None:
         return last_words(int(told["code"]), str(told["reason"]), str(told["message"]), log)
     code = child.returncode
     if code == -signal.SIGKILL:
-        message = "the engine was killed, most likely for memory; raise publish.servedCheck.resources.limits.memory"
+        message = (
+            "the engine was killed, most likely for memory; raise spec.publish.servedCheck.resources.limits.memory"
+        )
         return last_words(OUT_OF_MEMORY, "OutOfMemory", message, log)
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return last_words(FAILED, "EngineCrashed", f"the engine ended with {how}; its last line: {last}", log)

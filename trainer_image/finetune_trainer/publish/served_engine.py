@@ -48,6 +48,7 @@ def measure(model: Path, reference: Path, result: Path, failure: Path, *, engine
 def ask(model: Path, prompts: Sequence[Mapping[str, Any]], engine_args: Sequence[str]) -> dict[str, Any]:
     """What the engine answers, or `error`: the model's fault, in words. Raises Refused for everything else."""
     started = time.monotonic()
+    say("importing vLLM")
     try:
         import vllm
         from vllm import LLM, SamplingParams
@@ -55,12 +56,13 @@ def ask(model: Path, prompts: Sequence[Mapping[str, Any]], engine_args: Sequence
         raise Refused(
             INVALID_SPEC,
             "NotAServingImage",
-            f"the image's python3 has no usable vLLM ({error}); set publish.servedCheck.image to a vLLM image, or "
-            "publish.servedCheck.enabled: false",
+            f"the image's python3 has no usable vLLM ({error}); set spec.publish.servedCheck.image to a vLLM image, or "
+            "spec.publish.servedCheck.enabled: false",
         ) from None
     about = {"engine": f"vllm {vllm.__version__}"}
     new_tokens = max(1, *(len(prompt.get("continuation", ())) for prompt in prompts))
     longest = max(len(prompt["tokenIds"]) for prompt in prompts) + new_tokens
+    say("loading the model", **about)
     try:
         llm = LLM(**engine_options(model, longest, engine_args))
         about["dtype"] = dtype_of(llm)
@@ -88,7 +90,7 @@ def engine_options(model: Path, longest: int, engine_args: Sequence[str]) -> dic
         from vllm.utils import FlexibleArgumentParser
 
     def refuse(message: str) -> NoReturn:
-        raise Refused(INVALID_SPEC, "InvalidSpec", f"publish.servedCheck.args: {message}")
+        raise Refused(INVALID_SPEC, "InvalidSpec", f"spec.publish.servedCheck.args: {message}")
 
     parser = EngineArgs.add_cli_args(FlexibleArgumentParser(add_help=False))
     parser.error = refuse
@@ -150,10 +152,12 @@ def words_of(error: Exception) -> str:
     text = " ".join(str(error).split())[:400]
     words, low = f"{type(error).__name__}: {text}", f"{type(error).__name__} {text}".lower()
     if isinstance(error, MemoryError) or "outofmemory" in low or any(mark in low for mark in _MEMORY):
-        advice = "raise publish.servedCheck.resources, or set --gpu-memory-utilization in publish.servedCheck.args"
+        advice = (
+            "raise spec.publish.servedCheck.resources, or set --gpu-memory-utilization in spec.publish.servedCheck.args"
+        )
         raise Refused(OUT_OF_MEMORY, "OutOfMemory", f"out of memory: {text}; {advice}") from None
     if any(mark in low for mark in _NO_PLATFORM):
-        advice = "set publish.servedCheck.resources.gpus, or an image for this kind of node"
+        advice = "set spec.publish.servedCheck.resources.gpus, or an image for this kind of node"
         raise Refused(INVALID_SPEC, "NoDevice", f"the image finds no device it can run on ({text}); {advice}") from None
     if any(mark in low for mark in _DEVICE):
         raise Refused(DEVICE, "Device", f"the device failed: {words}") from None

@@ -10,12 +10,12 @@ from typing import Any
 from finetune_api.exitcodes import ExitCode
 from finetune_api.manifests import GateResult, MetricValue
 from finetune_api.reports import PublishReport
-from finetune_api.runconfig import RunConfig
+from finetune_api.runconfig import PUBLISH_DIR, RunConfig
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import monotonic, timestamp
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.places import Places
-from finetune_trainer.publish.volume import FOLDER, Volume
+from finetune_trainer.publish.volume import Volume
 
 _PROGRESS_EVERY = 5.0
 
@@ -30,7 +30,7 @@ class Session:
 
     @property
     def volume(self) -> Volume:
-        return Volume(self.places.scratch / FOLDER)
+        return Volume(self.places.scratch / PUBLISH_DIR)
 
     def enter(self, stage: str) -> None:
         self.stage = stage

@@ -17,14 +17,9 @@ from pydantic import ValidationError
 from finetune_api.base import WireModel
 from finetune_api.exitcodes import ExitCode
 from finetune_api.manifests import CheckpointManifest, MetricValue
-from finetune_api.runconfig import SCRATCH_DIR
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.files import write_atomic
 from finetune_trainer.publish import served_check, served_engine
-
-FOLDER = "publish"
-SCRIPT_PATH = f"{SCRATCH_DIR}/{FOLDER}/served_check.py"
-"""Where the serving image's container finds the script, whatever is in that image."""
 
 
 class Prepared(WireModel):

@@ -1,7 +1,8 @@
 """A revision's name: a hash over the model's digest and the serving fields that the user set.
 
 Defaults of the operator and of the CRD are left out, so that an upgrade never renames a revision and never starts a
-rollout. The canonical form carries a format version and is golden-tested.
+rollout. The canonical form carries a format version and is golden-tested. What means the same is the same in it: an
+empty list or map and an absent one, the quantities 8 and "8".
 """
 
 from __future__ import annotations
@@ -17,8 +18,16 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels and no look-alikes: a nam
 _LENGTH = 10
 
 
-def _name(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: kept for k, v in value.items() if (kept := _canonical(v)) not in (None, {}, [])}
+    if isinstance(value, list):
+        return [_canonical(v) for v in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _name(value: dict[str, Any]) -> str:
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     number = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
     out = []
     for _ in range(_LENGTH):
@@ -36,8 +45,8 @@ def revision_name(spec: ModelDeploymentSpec, digest: str, *, served_name: str) -
             "digest": digest,
             "servedName": served_name,
             "secretRef": wire["model"].get("secretRef"),
-            "engine": wire.get("engine") or None,
-            "resources": wire.get("resources") or None,
+            "engine": wire.get("engine"),
+            "resources": wire.get("resources"),
         }
     )
 

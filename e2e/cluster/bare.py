@@ -15,13 +15,13 @@ from e2e.cluster.containerd import Containerd, seeded
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.pki import Authority
 from e2e.cluster.process import Daemon, wait_for
-from e2e.images import product
+from e2e.images import cluster_images
 from e2e.tools.places import state_dir
 from e2e.tools.progress import Progress
 
 BINARIES = (
     *("etcd", "kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
-    *("containerd", "containerd-shim-runc-v2", "ctr", "coredns", "versitygw", "helm"),
+    *("containerd", "containerd-shim-runc-v2", "ctr", "coredns", "versitygw", "helm", "traefik"),
 )
 
 
@@ -136,10 +136,10 @@ def ports_needed() -> dict[int, str]:
     return {port: name for name in idle for port in ports[name]}
 
 
-def make_tools_and_images(progress: Progress) -> product.Built:
+def make_tools_and_images(progress: Progress) -> cluster_images.Built:
     """Both at once: compiling keeps the cores busy, making images mostly waits for network and disk."""
     with ThreadPoolExecutor(1) as pool:
-        images = pool.submit(product.ensure_all, progress)
+        images = pool.submit(cluster_images.ensure_all, progress)
         tools.ensure(*BINARIES, progress=progress)
         return images.result()
 
@@ -156,7 +156,7 @@ def up(progress: Progress) -> BareCluster:
     start_control_plane(cluster, progress)
     load_images(cluster, images.all(), progress)
     start_nodes(cluster, progress)
-    write_record(images={"operator": images.operator, "trainer": images.trainer})
+    write_record(images=dict(images.named))
     return cluster
 
 

@@ -37,6 +37,8 @@ class Cluster(ABC):
     """A running cluster. `Cluster.current()` finds it, or says how to get one."""
 
     nodes: tuple[str, ...]
+    gateway_type = "ClusterIP"
+    """Of the Service before the Gateway: the narrowest by which this host reaches it."""
 
     @staticmethod
     def current() -> Cluster:
@@ -61,7 +63,7 @@ class Cluster(ABC):
 
     @property
     def images(self) -> dict[str, str]:
-        """`operator` and `trainer`: the references that the nodes hold."""
+        """operator, trainer, vllm, vllm-faulty, traefik: the references that the nodes hold."""
         return dict(json.loads(record_file().read_text()).get("images", {}))
 
     @property
@@ -70,6 +72,19 @@ class Cluster(ABC):
         from e2e.cluster.addons import s3
 
         return s3()
+
+    @property
+    def gateway(self) -> str:
+        """host:port of the Gateway that the chart installed, as this host reaches it. Its listener takes any host name
+        under chart.DOMAIN."""
+        from e2e.cluster import chart
+
+        service = self.get("service", f"{chart.RELEASE}-gateway", "-n", chart.NAMESPACE)
+        return self.gateway_address(service["spec"])
+
+    def gateway_address(self, service: dict[str, Any]) -> str:
+        """From the Service's spec."""
+        return f"{service['clusterIP']}:{service['ports'][0]['port']}"
 
     def environment(self) -> dict[str, str]:
         """Variables for a shell: KUBECONFIG, PATH with our kubectl and helm, and the store's credentials."""

@@ -22,7 +22,7 @@ from e2e import tools
 from e2e.cluster import layout
 from e2e.cluster.host import CNI_BIN
 from e2e.cluster.process import Daemon, cmdline
-from e2e.images import oci, product
+from e2e.images import binaries, oci, product
 
 CONFIG = """version = 3
 root = "{root}"
@@ -94,7 +94,7 @@ class Containerd:
             run=self.run,
             conf=self.conf,
             socket=self.socket,
-            pause=product.PAUSE,
+            pause=binaries.PAUSE,
             cni_bin=CNI_BIN,
             runc=runc,
         )

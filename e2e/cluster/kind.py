@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,7 +18,7 @@ from e2e import tools
 from e2e.cluster import addons, layout
 from e2e.cluster.cluster import Cluster, write_record
 from e2e.cluster.process import Daemon, NotUp
-from e2e.images.product import PRODUCTS, source_digest
+from e2e.images.product import FAULTY, PRODUCTS, source_digest
 from e2e.tools.places import REPO, state_dir
 from e2e.tools.progress import Progress
 
@@ -67,6 +68,13 @@ def config() -> dict[str, object]:
 
 class KindCluster(Cluster):
     nodes = (f"{NAME}-worker", f"{NAME}-worker2")
+    gateway_type = "NodePort"
+
+    def gateway_address(self, service: dict[str, Any]) -> str:
+        """This host routes to the nodes, not to ClusterIPs."""
+        addresses = self.get("node", self.nodes[0])["status"]["addresses"]
+        node = next(a["address"] for a in addresses if a["type"] == "InternalIP" and "." in a["address"])
+        return f"{node}:{service['ports'][0]['nodePort']}"
 
     def container_pid(self, namespace: str, pod: str, container: str | None = None) -> int:
         node, container_id = self.container_id(namespace, pod, container)
@@ -109,6 +117,11 @@ def _is_first(process: Path) -> bool:
     return any(line.startswith("NSpid:") and line.split()[-1] == "1" for line in status.splitlines())
 
 
+def traefik_image() -> str:
+    """The public image of the pinned version: where an engine is, its registry is."""
+    return f"docker.io/library/traefik:{tools.tool_of('traefik').version}"
+
+
 def store() -> Daemon:
     """The bare way's store, on an address that kind's pods reach."""
     return addons.store(gateway())
@@ -136,13 +149,20 @@ def up(progress: Progress) -> KindCluster:
     daemon = store()
     daemon.start()
     daemon.wait_until(addons.store_answers, 30)
-    images = {}
-    for product in PRODUCTS:
-        image = f"{product.repository}:{source_digest(product)}"
+    images: dict[str, str] = {}
+    for product in (*PRODUCTS, FAULTY):
+        base = images["vllm"] if product is FAULTY else ""
+        image = f"{product.repository}:{source_digest(product, base)}"
         with progress.step(f"build and load {image}"):
-            docker("build", "--tag", image, "--file", str(REPO / product.dockerfile), str(REPO))
+            arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
+            context = str(REPO / product.context)
+            docker("build", "--tag", image, *arguments, "--file", str(REPO / product.dockerfile), context)
             cluster.load(image)
-        images[product.name.removeprefix("finetune-")] = image
+        images[product.key] = image
+    with progress.step(f"load {traefik_image()}"):
+        docker("pull", traefik_image())
+        cluster.load(traefik_image())
+    images["traefik"] = traefik_image()
     write_record(images=images)
     cluster.wait_ready()
     return cluster

@@ -92,6 +92,12 @@ TOOLS = (
     Tool("versitygw", "github.com/versity/versitygw", {"versitygw": "cmd/versitygw"}, ("main.Version",)),
     Tool("kind", "sigs.k8s.io/kind", {"kind": "."}),
     Tool("coredns", "github.com/coredns/coredns", {"coredns": OWN_MAIN}),
+    Tool(
+        "traefik",
+        "github.com/traefik/traefik/v3",
+        {"traefik": "cmd/traefik"},
+        ("github.com/traefik/traefik/v3/pkg/version.Version",),
+    ),
 )
 OWNER = {binary: tool for tool in TOOLS for binary in tool.binaries}
 

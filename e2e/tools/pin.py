@@ -28,10 +28,12 @@ def published_version(version: str) -> str:
     return "v0" + version.removeprefix("v1")
 
 
-def replacement(replace: dict[str, dict[str, str]], version: str) -> str | None:
+def replacement(replace: dict[str, dict[str, str]], version: str, folder: Path) -> str | None:
     old, new = replace["Old"]["Path"], replace["New"]
     if new["Path"].startswith("./staging/"):
         return f"{old} => {old} {published_version(version)}"
+    if new["Path"].startswith(".") and (folder / Path(new["Path"]).name / "go.mod").exists():
+        return f"{old} => ./{Path(new['Path']).name}"  # never published: a stand-in of ours lies beside go.mod
     if new["Path"].startswith("."):
         return None  # a sibling module of a multi-module repository: its requirement already names the release
     return f"{old} => {new['Path']} {new['Version']}"
@@ -49,9 +51,12 @@ def pin(tool: str, module: str, version: str, packages: list[str]) -> None:
         "",
         f"require {module} {version}",
     ]
-    replaces = [replacement(r, version) for r in upstream.get("Replace") or []]
+    replaces = [replacement(r, version, folder) for r in upstream.get("Replace") or []]
     if any(replaces):
         lines += ["", "replace (", *(f"\t{r}" for r in replaces if r), ")"]
+    excludes = upstream.get("Exclude") or []
+    if excludes:
+        lines += ["", "exclude (", *(f"\t{e['Path']} {e['Version']}" for e in excludes), ")"]
     (folder / "go.mod").write_text("\n".join(lines) + "\n")
     shutil.copyfile(Path(info["Dir"]) / "go.sum", folder / "go.sum")
     (folder / "go.sum").chmod(0o644)

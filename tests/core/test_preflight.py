@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -129,3 +130,12 @@ def test_the_run_config_travels_with_the_pod_and_holds_no_secret() -> None:
     text = pod["metadata"]["annotations"]["finetune.dev/run-config"]
     assert json.loads(text)["runsUri"] == "s3://artifacts/runs/team/bot"
     assert CONFIG.installation_key.decode() not in text
+
+
+def test_a_served_check_without_an_image_is_said_before_anything_is_started() -> None:
+    job = ftj({"publish": {"servedCheck": {"enabled": True}}})
+    made = decide(seen(job))
+    assert made.creates == ()
+    assert condition_of(made, "Accepted")["reason"] == "NoServingImage"
+    assert condition_of(made, "Accepted")["message"].startswith("spec.publish.servedCheck.image: not set")
+    assert [o["kind"] for o in decide(seen(job), config=replace(CONFIG, serving_image="vllm:1")).creates] == ["Pod"]

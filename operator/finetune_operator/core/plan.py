@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.status import ConditionType, FineTuneJobStatus, Outcome, Phase
 from finetune_operator.core.attempt import step_attempt
+from finetune_operator.core.builders.publish import missing_image
 from finetune_operator.core.builders.runconfig import runs_uri
 from finetune_operator.core.draft import Draft
 from finetune_operator.core.events import events
@@ -86,6 +87,10 @@ def _advance(d: Draft) -> None:
     if d.status.phase is Phase.SUCCEEDED:
         return
     if d.status.resolved is None:
+        missing = missing_image(d.spec, d.config)
+        if missing is not None:
+            _refuse(d, Reason.NO_SERVING_IMAGE, missing)
+            return
         if _edited_after_refusal(d):
             d.update(preflight=None)
             d.condition(ConditionType.FAILED, False, Reason.PREFLIGHT, "the spec was edited")

@@ -69,5 +69,11 @@ def _service(service: Obj | None) -> Hashable:
 
 
 def _looks(engines: Engines | None) -> Hashable:
-    """Each round of looks is one new value."""
-    return (engines.window, engines.step, engines.since, engines.looks) if engines is not None else None
+    """Each round of looks is one new value; between two of them only a pod's view changes."""
+    if engines is None:
+        return None
+    return engines.window, engines.step, engines.since, engines.looks, tuple(sorted(engines.pods.items(), key=_first))
+
+
+def _first(item: tuple[str, object]) -> str:
+    return item[0]

@@ -6,7 +6,6 @@ followed, an answer is read up to 64 KiB within two seconds, and only the fields
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from typing import Any
 
@@ -15,6 +14,7 @@ import aiohttp
 from finetune_api.reports import CheckpointRequest, Progress
 from finetune_api.runconfig import PORT, TOKEN_HEADER
 from finetune_operator.core.types import Probe
+from finetune_operator.kube.addresses import NotAPod, pod_host
 
 ANSWER_MAX = 64 * 1024
 TIMEOUT = 2.0
@@ -56,7 +56,10 @@ class ProbeClient:
         await self._call(probe, "POST", "/checkpoint", CheckpointRequest(reason=reason, stop=stop).to_wire())
 
     async def _call(self, probe: Probe, method: str, path: str, body: Any | None) -> Any:
-        url = f"http://{self._host(probe.ip)}:{self._port}{path}"
+        try:
+            url = f"http://{pod_host(probe.ip, allow_loopback=self._allow_loopback)}:{self._port}{path}"
+        except NotAPod as error:
+            raise ProbeFailed(str(error)) from error
         try:
             async with self._session.request(
                 method, url, json=body, headers={TOKEN_HEADER: probe.token}, allow_redirects=False
@@ -72,16 +75,6 @@ class ProbeClient:
             return json.loads(raw) if raw else {}
         except (ValueError, RecursionError) as error:
             raise ProbeFailed(f"{method} {path}: the answer is not JSON") from error
-
-    def _host(self, ip: str) -> str:
-        try:
-            address = ipaddress.ip_address(ip)
-        except ValueError as error:
-            raise ProbeFailed("the pod has no valid address") from error
-        forbidden = address.is_link_local or address.is_multicast or address.is_unspecified
-        if forbidden or (address.is_loopback and not self._allow_loopback):
-            raise ProbeFailed(f"{ip} is not a pod's address")
-        return f"[{address}]" if address.version == 6 else str(address)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

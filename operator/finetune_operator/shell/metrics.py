@@ -67,6 +67,9 @@ class Metrics:
     def api_call(self, verb: str, kind: str, outcome: str) -> None:
         self.api_calls.labels(verb, kind, outcome).inc()
 
+    def looked_at_engine(self, what: str, outcome: str) -> None:
+        (self.scrapes if what == "scrape" else self.synthetic).labels(outcome).inc()
+
     def sampled(
         self,
         *,

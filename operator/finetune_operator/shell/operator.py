@@ -13,12 +13,12 @@ import signal
 import time
 from datetime import UTC, datetime
 
-import aiohttp
 from aiohttp import web
 
 from finetune_operator.core.types import FINETUNEJOBS, HTTPROUTES, MODELDEPLOYMENTS, Obj
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
+from finetune_operator.kube.engine_client import EngineClient, engine_session
 from finetune_operator.kube.keys import Key
 from finetune_operator.kube.probe import ProbeClient, probe_session
 from finetune_operator.kube.store import Store
@@ -37,6 +37,7 @@ from finetune_operator.shell.prober import Prober
 from finetune_operator.shell.queue import WorkQueue
 from finetune_operator.shell.reconciler import Reconciler
 from finetune_operator.shell.resync import Resync, selectors
+from finetune_operator.shell.scraper import Scraper
 from finetune_operator.shell.tasks import before_stop, first_of, persistently
 
 log = logging.getLogger(__name__)
@@ -148,28 +149,32 @@ class Operator:
         self._leading = True
         self._metrics.leader.set(1)
         lease = asyncio.create_task(self._election.hold(), name="lease")
-        session = probe_session()
+        probes, engines = probe_session(), engine_session()
         try:
             learned = asyncio.create_task(persistently(self._learn, "first LIST"), name="first LIST")
             if not await first_of(self._stop, lease, learned):
                 return 0
-            return await self._operate(key, lease, session)
+            return await self._operate(key, lease, ProbeClient(probes), EngineClient(engines))
         except LeaseLost as error:
             log.error("the lease is lost: %s; the process ends", error)
             return 1
         finally:
             lease.cancel()
             await self._election.release()
-            await session.close()
+            await probes.close()
+            await engines.close()
 
-    async def _operate(self, key: bytes, lease: asyncio.Task[None], session: aiohttp.ClientSession) -> int:
+    async def _operate(self, key: bytes, lease: asyncio.Task[None], probes: ProbeClient, engines: EngineClient) -> int:
         self._prober = prober = Prober(
-            ProbeClient(session),
+            probes,
             on_sample=lambda key, urgent: self._queue.add(key, urgent=urgent),
             clock=self._clock,
             now=utc_now,
             poll_seconds=self._options.poll_seconds,
             count=lambda outcome: self._metrics.probes.labels(outcome).inc(),
+        )
+        scraper = Scraper(
+            engines, on_look=self._queue.add, clock=self._clock, now=utc_now, count=self._metrics.looked_at_engine
         )
         reconciler = Reconciler(
             client=self._client,
@@ -182,6 +187,7 @@ class Operator:
             clock=self._clock,
             instance=self._options.identity,
             polls=prober,
+            scrapes=scraper,
             metrics=self._metrics,
             pace=self._pace,
         )
@@ -194,6 +200,7 @@ class Operator:
         workers = [asyncio.create_task(reconciler.work(), name=f"worker {n}") for n in range(self._options.workers)]
         others = [
             asyncio.create_task(prober.run(), name="probes"),
+            asyncio.create_task(scraper.run(), name="engines"),
             asyncio.create_task(self._resync.run(), name="resync"),
             asyncio.create_task(watches.run(self._catch_signals), name="watches"),
         ]

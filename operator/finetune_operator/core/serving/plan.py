@@ -32,6 +32,7 @@ from finetune_operator.core.serving.types import DeploymentObserved
 from finetune_operator.core.types import Config, Plan
 
 _CONFLICT_RETRY = 30.0
+_WAITING_SECONDS = 30.0
 Words = tuple[str, str]
 
 
@@ -83,6 +84,7 @@ def _advance(d: DeploymentDraft) -> tuple[Words | None, Words | None]:
     if refused is None and isinstance(wanted, Waiting):
         refused = (wanted.reason, wanted.message)
     if isinstance(wanted, Waiting):
+        d.requeues.append(_WAITING_SECONDS)  # its words tell of a job's progress, which wakes nobody
         if d.status.rollout is not None:
             advance(d)
         else:

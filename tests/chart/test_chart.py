@@ -210,6 +210,10 @@ def test_the_charts_copies_of_the_crds_have_no_diff() -> None:
             "there is no Gateway: name yours (gateway.name) or set gateway.install=true",
         ),
         ("gateway.service.type=Ingress", "value must be one of 'LoadBalancer', 'NodePort', 'ClusterIP'"),
+        (
+            "policy.hostnames={chat-*.example.com}",
+            "at '/policy/hostnames/0': 'chat-*.example.com' does not match pattern",
+        ),
         ("policy.hostnames={chat.Example.com}", "at '/policy/hostnames/0': 'chat.Example.com' does not match pattern"),
     ],
 )

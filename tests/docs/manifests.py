@@ -9,11 +9,16 @@ from typing import Any
 
 import yaml
 
+from finetune_api.base import ApiModel
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.modeldeployment import ModelDeploymentSpec
+
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = REPO / "examples"
 GOOD = sorted(EXAMPLES.glob("*.yaml"))
-BAD = sorted((EXAMPLES / "bad").glob("*.yaml"))
-ANSWERS = ("api-server", "api-server, once preflight has passed", "preflight", "operator")
+BAD = sorted((EXAMPLES / "bad").rglob("*.yaml"))
+ANSWERS = ("api-server", "api-server, once preflight has passed", "preflight", "operator", "verifier", "gateway")
+SPECS: dict[str, type[ApiModel]] = {"FineTuneJob": FineTuneJobSpec, "ModelDeployment": ModelDeploymentSpec}
 
 
 @dataclass(frozen=True)
@@ -36,3 +41,8 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 def jobs(path: Path) -> list[dict[str, Any]]:
     return [d for d in documents(path) if d["kind"] == "FineTuneJob"]
+
+
+def ours(path: Path) -> list[dict[str, Any]]:
+    """FineTuneJobs and ModelDeployments."""
+    return [d for d in documents(path) if d["kind"] in SPECS]

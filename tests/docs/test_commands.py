@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,11 +25,11 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 @pytest.fixture(scope="module")
 def bed(namespaces: ApiServer) -> Iterator[ApiServer]:
     """Where a reader is: the demo's examples applied in `demo`, nothing yet in `team-a`."""
-    for example in ("01-finetune", "03-gate-fails"):
+    for example in ("01-finetune", "03-gate-fails", "05-serve", "08-manual-pause"):
         namespaces.kubectl("create", "-f", str(REPO / "examples" / f"{example}.yaml"))
     yield namespaces
     for name in ("demo", "team-a"):
-        namespaces.kubectl("-n", name, "delete", "finetunejobs", "--all")
+        namespaces.kubectl("-n", name, "delete", "finetunejobs,modeldeployments", "--all")
 
 
 def answers(command: Command, output: str) -> None:
@@ -75,7 +76,9 @@ def test_apiserver_commands(bed: ApiServer) -> None:
     for command in all_commands("apiserver"):
         if command.page != page:
             page = command.page
-            bed.kubectl("-n", "team-a", "delete", "finetunejobs,secrets", "--all")
+            bed.kubectl(
+                "-n", "team-a", "delete", "finetunejobs,modeldeployments,horizontalpodautoscalers,secrets", "--all"
+            )
         words = shlex.split(command.text.removesuffix(" || true"))
         assert words[0] == "kubectl", command
         try:
@@ -120,8 +123,7 @@ def snippets(page: Path, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(REPO)))
 def test_yaml_and_json_parse_and_name_real_fields(page: Path) -> None:
-    crd = yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text())
-    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    specs = [spec_of(path) for path in sorted((REPO / "crds").glob("*.yaml"))]
     values = yaml.safe_load((REPO / "helm" / "finetune-operator" / "values.yaml").read_text())
     for text in snippets(page, "json"):
         for line in text.splitlines():
@@ -130,8 +132,26 @@ def test_yaml_and_json_parse_and_name_real_fields(page: Path) -> None:
         document = yaml.safe_load(text)
         if "kind" in document:
             continue
-        keys = set(document)
-        assert keys <= set(spec) or keys <= set(values), f"{page}: {keys} is neither a spec's nor the chart's"
-        if keys <= set(spec):
-            for key in keys & {"data", "resources", "checkpoint", "evaluation", "publish"}:
-                assert set(document[key]) <= set(spec[key]["properties"]), f"{page}: {key}: {set(document[key])}"
+        wrong = [list(unknown(document, spec)) for spec in specs]
+        if set(document) <= set(values):
+            wrong.append([])
+        assert [] in wrong, f"{page}: neither a spec's nor the chart's: {min(wrong, key=len)}"
+
+
+def spec_of(crd: Path) -> dict[str, Any]:
+    document = yaml.safe_load(crd.read_text())
+    spec: dict[str, Any] = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return spec
+
+
+def unknown(value: Any, schema: dict[str, Any], path: str = "spec") -> Iterator[str]:
+    """Fields of a snippet that the CRD does not have, at any depth."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from unknown(entry, schema.get("items", {}), f"{path}[]")
+    elif isinstance(value, dict) and "properties" in schema:
+        for key, child in value.items():
+            if key in schema["properties"]:
+                yield from unknown(child, schema["properties"][key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key}"

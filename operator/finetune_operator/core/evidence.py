@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from finetune_api.reports import LastWords
 from finetune_api.status import AttemptStatus, Outcome
 from finetune_operator.core.disruption import Notice, node_notice, node_unreachable, pod_notice
@@ -22,6 +20,7 @@ from finetune_operator.core.objects import (
 )
 from finetune_operator.core.outcome import Ending, Verdict, outcome, outcome_from_job
 from finetune_operator.core.progress import open_preemption
+from finetune_operator.core.reports import read_report
 from finetune_operator.core.types import Obj
 
 _STOPPING_OUTCOME = {
@@ -76,13 +75,7 @@ def released(d: Draft, attempt: AttemptStatus, pods: list[Obj]) -> bool:
 
 
 def last_words(pod: Obj) -> LastWords | None:
-    ended = terminated(pod)
-    if ended is None or not ended.message:
-        return None
-    try:
-        return LastWords.model_validate_json(ended.message)
-    except ValidationError:
-        return None
+    return read_report(pod, LastWords)
 
 
 def _ending(d: Draft, attempt: AttemptStatus, job: Obj | None, pod: Obj) -> Ending:

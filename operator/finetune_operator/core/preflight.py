@@ -6,8 +6,6 @@ spec changes.
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from finetune_api.exitcodes import ExitCode
 from finetune_api.reports import PreflightReport
 from finetune_api.runkey import frozen_digest
@@ -25,6 +23,7 @@ from finetune_operator.core.objects import (
     terminated,
     uid_of,
 )
+from finetune_operator.core.reports import read_report
 from finetune_operator.core.times import stamp
 from finetune_operator.core.types import PODS, Delete, Obj
 
@@ -97,12 +96,10 @@ def _waiting(d: Draft, pod: Obj | None = None) -> None:
 
 
 def _report(pod: Obj) -> PreflightReport:
+    report = read_report(pod, PreflightReport)
+    if report is not None:
+        return report
     ended = terminated(pod)
-    if ended is not None and ended.message:
-        try:
-            return PreflightReport.model_validate_json(ended.message)
-        except ValidationError:
-            pass
     code = ended.exit_code if ended is not None else int(ExitCode.FAILED)
     cause = f"exit code {code}, {ended.reason}" if ended is not None else "it was removed before it ended"
     return PreflightReport(

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from finetune_api.deployment_status import RevisionRecord
 from finetune_api.duration import parse_duration
 from finetune_api.modeldeployment import ModelDeploymentSpec
-from finetune_api.runconfig import SCRATCH_DIR
 from finetune_api.serveconfig import ENGINE_PORT, MODEL_DIR, SERVICE_PORT, ServeConfig
 from finetune_api.serving import DType, Engine, ServingResources
 from finetune_operator.core.builders.restricted import (
@@ -258,15 +257,10 @@ def _resources(where: ServingResources) -> dict[str, Any]:
 
 
 def _env(engine: Engine | None) -> Entries:
-    """Caches go below the one home that is writable. `USER`: torch asks for the user's name, and the image's user
-    database need not know ours."""
+    """Every cache's default is below the home, which is writable; an image that brings warm caches says so by variables
+    of its own, which are left alone. `USER`: torch asks for the user's name, and the image need not know ours."""
     known = {entry["name"]: entry["value"] for entry in work_env()} | {
         "USER": "vllm",
-        "XDG_CACHE_HOME": f"{SCRATCH_DIR}/.cache",
-        "XDG_CONFIG_HOME": f"{SCRATCH_DIR}/.config",
-        "VLLM_CACHE_ROOT": f"{SCRATCH_DIR}/.cache/vllm",
-        "TORCHINDUCTOR_CACHE_DIR": f"{SCRATCH_DIR}/.cache/torchinductor",
-        "TRITON_CACHE_DIR": f"{SCRATCH_DIR}/.cache/triton",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }

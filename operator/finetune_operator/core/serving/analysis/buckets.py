@@ -1,9 +1,8 @@
-"""Reading histograms: counts per bucket, what lies below a time, percentiles as Prometheus computes them."""
+"""Reading histograms: counts per bucket, what surely lies above a time, percentiles as Prometheus computes them."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from itertools import pairwise
 
 from finetune_operator.core.serving.analysis.totals import Histogram
@@ -12,15 +11,6 @@ from finetune_operator.core.serving.analysis.totals import Histogram
 def per_bucket(histogram: Histogram) -> list[int]:
     """Observations in (bounds[i-1], bounds[i]]."""
     return [b - a for a, b in pairwise((0, *histogram.counts))]
-
-
-def at_most(histogram: Histogram, seconds: float) -> float:
-    """Observations <= `seconds`, spread evenly within a bucket; none of the last bucket, which has no end."""
-    i = bisect_right(histogram.bounds, seconds)
-    lower, below = (histogram.bounds[i - 1], histogram.counts[i - 1]) if i else (0.0, 0)
-    if i == len(histogram.bounds) or histogram.bounds[i] == math.inf:
-        return float(below)
-    return below + (histogram.counts[i] - below) * max(seconds - lower, 0.0) / (histogram.bounds[i] - lower)
 
 
 def surely_above(histogram: Histogram, seconds: float) -> int:

@@ -10,19 +10,20 @@ without a correction for having asked four times:
 - mean: where nearly all requests lie in at most three buckets, is their mean higher? vLLM's buckets are wide (100 to
   250 ms, 10 to 25 ms); a slow-down within one shows in the histogram's sum and nowhere else.
 
-"By more than a factor" is put into the data: stable's latencies are stretched by it first, spreading each bucket
-evenly. With the factor 1 nothing is assumed; an equal canary never looks worse for a factor above 1.
+"By more than a factor" is put into the data: stable's latencies are stretched by it first (stretch.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import add
 
-from finetune_operator.core.serving.analysis.buckets import at_most, common, per_bucket
+from finetune_operator.core.serving.analysis.buckets import common, per_bucket
 from finetune_operator.core.serving.analysis.sequential import NONE, two_samples
+from finetune_operator.core.serving.analysis.stretch import stretched
 from finetune_operator.core.serving.analysis.totals import Histogram
 
 WEIGHTS = {"everything": 0.4, "percentile": 0.2, "bounds": 0.2, "mean": 0.2}
@@ -55,14 +56,15 @@ def slower(
     one request."""
     stable, canary = common(stable, canary)
     s, c = _Side(stable, units[0]), _Side(canary, units[1])
-    of_stable = s.scaled(_stretched(stable, factor))
+    of_stable = s.scaled(stretched(stable, factor))
     of_canary = c.scaled([float(n) for n in per_bucket(canary)])
     both = [a + b for a, b in zip(of_stable, of_canary, strict=True)]
     total = sum(both)
     if total <= 0:
         return Slower(NONE, None)
     ranks = [(upto - n / 2) / total for upto, n in zip(accumulate(both), both, strict=True)]
-    at_bounds = dict(_at_bounds(stable.bounds, of_stable, of_canary))
+    splitting = [i for i, n in enumerate(map(add, stable.counts, canary.counts)) if 0 < n < stable.total + canary.total]
+    at_bounds = {stable.bounds[i]: _exceeding(i, of_stable, of_canary) for i in splitting}
     mean = _mean(s, c, factor)
     nearest = _nearest(stable, list(at_bounds), percentile)
     evidence = {
@@ -78,29 +80,17 @@ def slower(
     )
 
 
-def _log_sum(terms: Iterator[tuple[float, float]]) -> float:
+def _log_sum(terms: Iterable[tuple[float, float]]) -> float:
     """log(sum(w * exp(x))) over (x, w)."""
     values = [x + math.log(w) for x, w in terms]
     top = max(values, default=NONE)
     return top if math.isinf(top) else top + math.log(sum(math.exp(x - top) for x in values))
 
 
-def _stretched(histogram: Histogram, factor: float) -> list[float]:
-    """Per bucket, had every observation taken `factor` times as long."""
-    if factor == 1:
-        return [float(n) for n in per_bucket(histogram)]
-    upto = [at_most(histogram, bound / factor) for bound in histogram.bounds[:-1]]
-    return [b - a for a, b in pairwise((0.0, *upto, float(histogram.total)))]
-
-
-def _at_bounds(bounds: tuple[float, ...], stable: list[float], canary: list[float]) -> Iterator[tuple[float, float]]:
-    """(bound, log e-value of exceeding it) for every bound with requests on either side."""
-    stable_total, canary_total = sum(stable), sum(canary)
-    s = c = 0.0
-    for bound, n, m in zip(bounds[:-1], stable, canary, strict=False):
-        s, c = s + n, c + m
-        if 0 < s + c < stable_total + canary_total:
-            yield bound, two_samples((0.0, 1.0), (c, canary_total - c), (s, stable_total - s))
+def _exceeding(i: int, stable: list[float], canary: list[float]) -> float:
+    """Log e-value that a larger share of the canary's requests lies above the bucket `i`."""
+    upto = i + 1
+    return two_samples((0.0, 1.0), (sum(canary[:upto]), sum(canary[upto:])), (sum(stable[:upto]), sum(stable[upto:])))
 
 
 def _nearest(stable: Histogram, bounds: list[float], percentile: float) -> float | None:

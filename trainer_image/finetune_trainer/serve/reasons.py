@@ -34,6 +34,7 @@ class Reason(StrEnum):
     # Good storage, bad model (exit 76).
     GATE_FAILED = "GateFailed"
     VERIFY_FAILED = "VerifyFailed"
+    CHECK_TIMEOUT = "CheckTimeout"
     LOGPROBS_DIFFER = "LogprobsDiffer"
     QUALITY_FAILED = "QualityFailed"
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ text is at your fingertips with `kubectl explain modeldeployment.spec`.
 The fields of `spec.engine`, `spec.resources`, `spec.model.servedName` and `spec.model.secretRef` make a revision: a
 change of one of them, or of the model, starts a rollout. Everything else takes effect at once. Decimal numbers are
 strings: write `max: "0.01"`, in quotes. A `secretRef` is `{name}`: a Secret in the deployment's own namespace.
+Three annotations are a person's word: `finetune.dev/promote` and `finetune.dev/abort` carry `<revision>/<step>`,
+`finetune.dev/retry` carries `<revision>`. How a rollout goes: `docs/guides/rollouts.md`.
 """
 EXITS = """\
 ## Exit codes
@@ -95,7 +97,7 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def table(path: str, schema: Schema, *, defaults: bool) -> Iterator[str]:
+def table(path: str, schema: Schema, frozen: Collection[str], *, defaults: bool) -> Iterator[str]:
     yield f"### `{path}`\n"
     if schema.get("description"):
         yield f"{schema['description']}\n"
@@ -103,7 +105,7 @@ def table(path: str, schema: Schema, *, defaults: bool) -> Iterator[str]:
     yield "|---|---|---|---|" if defaults else "|---|---|---|"
     required = schema.get("required", [])
     for name, child in schema["properties"].items():
-        marks = ["**required**"] * (name in required) + ["**frozen**"] * (f"{path}.{name}" in FROZEN_PATHS)
+        marks = ["**required**"] * (name in required) + ["**frozen**"] * (f"{path}.{name}" in frozen)
         description = "" if "properties" in child else child.get("description", "")
         meaning = cell("; ".join([*marks, description]).strip("; "))
         middle = f"{default(child)} | " if defaults else ""
@@ -114,7 +116,7 @@ def table(path: str, schema: Schema, *, defaults: bool) -> Iterator[str]:
     yield ""
 
 
-def page(intro: str, crd: Mapping[str, Any]) -> str:
+def page(intro: str, crd: Mapping[str, Any], frozen: Collection[str] = ()) -> str:
     version = crd["spec"]["versions"][0]
     root = version["schema"]["openAPIV3Schema"]
     lines = [intro, "The whole object:\n"]
@@ -126,14 +128,14 @@ def page(intro: str, crd: Mapping[str, Any]) -> str:
     for section in ("spec", "status"):
         lines.append(f"\n## {section.capitalize()}\n")
         for path, schema in blocks(section, root["properties"][section]):
-            lines += table(path, schema, defaults=section == "spec")
+            lines += table(path, schema, frozen, defaults=section == "spec")
     return "\n".join(lines)
 
 
 def pages() -> dict[Path, str]:
     exits = EXITS + "\n".join(f"| {int(code)} | {reason(code)} |" for code in ExitCode)
     return {
-        HERE / "finetunejob.md": page(JOB_INTRO, finetunejob_crd()) + "\n" + exits + "\n",
+        HERE / "finetunejob.md": page(JOB_INTRO, finetunejob_crd(), FROZEN_PATHS) + "\n" + exits + "\n",
         HERE / "modeldeployment.md": page(DEPLOYMENT_INTRO, modeldeployment_crd()),
     }
 

@@ -9,16 +9,17 @@ import pytest
 
 lua51 = pytest.importorskip("lupa.lua51", reason="lupa (a Lua for Python) is not installed; `uv sync` brings it")
 
-HEALTH = (Path(__file__).resolve().parents[2] / "docs" / "gitops" / "health.lua").read_text()
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "gitops"
+JOB, DEPLOYMENT = "health.lua", "health-modeldeployment.lua"
 
 
-def health(status: dict[str, Any] | None, generation: int = 1) -> tuple[str, str]:
+def health(status: dict[str, Any] | None, generation: int = 1, script: str = JOB) -> tuple[str, str]:
     lua = lua51.LuaRuntime(unpack_returned_tuples=True)
     obj: dict[str, Any] = {"metadata": {"generation": generation}}
     if status is not None:
         obj["status"] = status
     lua.globals().obj = lua.table_from(obj, recursive=True)
-    answer = lua.execute(HEALTH)
+    answer = lua.execute((FOLDER / script).read_text())
     return answer["status"], answer["message"]
 
 
@@ -26,8 +27,9 @@ def conditions(**states: bool) -> list[dict[str, str]]:
     return [{"type": t, "status": str(s)} for t, s in states.items()]
 
 
-def test_new() -> None:
-    assert health(None) == ("Progressing", "waiting for the operator")
+@pytest.mark.parametrize("script", [JOB, DEPLOYMENT])
+def test_new(script: str) -> None:
+    assert health(None, script=script) == ("Progressing", "waiting for the operator")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,29 @@ def test_the_message_is_the_jobs_own() -> None:
     assert health(status) == ("Degraded", "perplexity 9 > max 5")
 
 
-def test_an_old_status_says_nothing_about_a_new_spec() -> None:
+@pytest.mark.parametrize("script", [JOB, DEPLOYMENT])
+def test_an_old_status_says_nothing_about_a_new_spec(script: str) -> None:
     status = {"phase": "Failed", "observedGeneration": 1, "conditions": conditions(Stalled=True)}
-    assert health(status, generation=2)[0] == "Progressing"
+    assert health(status, generation=2, script=script)[0] == "Progressing"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"phase": "Pending", "reason": "WaitingForFineTuneJob", "conditions": conditions(Ready=False)}, "Progressing"),
+        ({"phase": "Progressing", "conditions": conditions(Ready=False, Reconciling=True)}, "Progressing"),
+        ({"phase": "Healthy", "conditions": conditions(Ready=True, Stalled=False)}, "Healthy"),
+        ({"phase": "Paused", "conditions": conditions(Ready=False, Reconciling=True)}, "Suspended"),
+        ({"phase": "RollingBack", "conditions": conditions(Ready=False, Reconciling=True)}, "Progressing"),
+        # Stable serves, but it is not what Git asks for.
+        ({"phase": "Healthy", "reason": "AnalysisFailed", "conditions": conditions(Stalled=True)}, "Degraded"),
+        ({"phase": "Degraded", "reason": "EnginesNotReady", "conditions": conditions(Reconciling=True)}, "Degraded"),
+    ],
+)
+def test_states_of_a_deployment(status: dict[str, Any], expected: str) -> None:
+    assert health(status, script=DEPLOYMENT)[0] == expected
+
+
+@pytest.mark.parametrize("script", [JOB, DEPLOYMENT])
+def test_the_page_names_the_script(script: str) -> None:
+    assert f"-- the text of docs/gitops/{script}" in (FOLDER / "argocd.md").read_text()

@@ -49,3 +49,8 @@ def test_every_link_inside_the_page_has_its_heading(kind: str) -> None:
     links = {part.split(")")[0] for part in text.split("[block](")[1:]}
     assert links
     assert links <= anchors
+
+
+def test_only_what_the_api_server_freezes_is_called_frozen() -> None:
+    assert "**frozen**" in (FOLDER / "finetunejob.md").read_text()
+    assert "**frozen**" not in (FOLDER / "modeldeployment.md").read_text()

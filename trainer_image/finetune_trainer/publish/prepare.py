@@ -35,6 +35,9 @@ def prepare(session: Session) -> Prepared | PublishReport:
     config, spec = session.config, session.config.spec
     kind = kind_of(spec)
     session.volume.clear()
+    if config.serving_image is not None:
+        # Also where publishing ends here: the next container is started all the same, and finds nothing to do.
+        session.volume.leave_scripts()
     session.enter("Claiming")
     output = open_for(config, config.output_uri, config.output_secret)
     already = refuse_taken(output, config)
@@ -69,11 +72,10 @@ def _good_so_far(session: Session, run: Store) -> bool:
 
 
 def _served_check(session: Session, run: Store, kind: str) -> str | None:
-    """Leaves the serving image's container what it needs, and the answer if an earlier try has it."""
+    """Under which key the engine's answer is kept; leaves the answer if an earlier try has it."""
     image = session.config.serving_image
     if image is None or kind == ADAPTER:
         return None
-    session.volume.leave_scripts()
     key = artefact_key(session.volume.model, image, session.config.spec.publish.served_check)
     answer = read_answer(run, key)
     if answer is not None:

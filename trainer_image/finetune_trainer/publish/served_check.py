@@ -28,7 +28,6 @@ MODEL, REFERENCE, RESULT, FAILURE = "model", "served-check.json", "served.json",
 DONE, INVALID_SPEC, FAILED, OUT_OF_MEMORY, HANG, STOPPED = 0, 64, 70, 71, 77, 86
 DEFAULT_TIMEOUT = 900.0
 _TAIL_LINES = 25
-_MESSAGE = 900
 _ENVIRONMENT = {
     # One process: less memory, no second import, and the engine's own exception instead of "see the log above".
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -117,8 +116,9 @@ def kill(child: subprocess.Popen[bytes]) -> None:
 def last_words(code: int, reason: str, message: str, log: str = "") -> int:
     """For the operator: the termination message, in the form of publish's other containers."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    report = {"exitCode": code, "reason": reason, "message": message[:_MESSAGE], "stage": "ServedCheck", "at": at}
-    for room in (2000, 500, 0):
+    # The kubelet cuts at 4096 bytes, and half a document says nothing.
+    for length, room in ((900, 2000), (900, 500), (900, 0), (300, 0)):
+        report = {"exitCode": code, "reason": reason, "message": message[:length], "stage": "ServedCheck", "at": at}
         text = json.dumps(report | ({"traceback": log[-room:]} if room and log else {}))
         if len(text) <= 4096:
             break

@@ -43,8 +43,76 @@ def new_finetunejob(name: str = "bot") -> Json:
     }
 
 
+MD_UID = "md-uid"
+
+
+def modeldeployment(
+    name: str = "chat", *, namespace: str = "team", uid: str = MD_UID, rv: int = 1, created: str = "", **spec: Any
+) -> Json:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "ModelDeployment",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": uid,
+            "resourceVersion": str(rv),
+            "creationTimestamp": created or "2026-01-01T10:00:00Z",
+        },
+        "spec": {"model": {"fineTuneJobRef": {"name": "bot"}}, **spec},
+    }
+
+
+def new_modeldeployment(name: str = "chat") -> Json:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
+        "spec": {"model": {"fineTuneJobRef": {"name": "bot"}}},
+    }
+
+
+def served(
+    kind: str,
+    name: str,
+    *,
+    of: str = "chat",
+    uid: str = "",
+    revision: str | None = "aaa",
+    owner_uid: str = MD_UID,
+    rv: int = 1,
+    **more: Any,
+) -> Json:
+    """A child of a ModelDeployment."""
+    versions = {"Deployment": "apps/v1", "HTTPRoute": "gateway.networking.k8s.io/v1", "Job": "batch/v1"}
+    labels = {**MANAGED, names.LABEL_DEPLOYMENT: of}
+    return {
+        "apiVersion": versions.get(kind, "v1"),
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "uid": uid or f"uid-{name}",
+            "resourceVersion": str(rv),
+            "labels": labels | ({names.LABEL_REVISION: revision} if revision else {}),
+            "ownerReferences": [owner("ModelDeployment", of, owner_uid)],
+        },
+        **more,
+    }
+
+
+def engine_pod(
+    name: str = "chat-aaa-5f7-x", *, replica_set: str = "chat-aaa-5f7", revision: str = "aaa", **more: Any
+) -> Json:
+    body = served("Pod", name, revision=revision, **more)
+    body["metadata"]["ownerReferences"] = [
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": replica_set, "uid": "rs", "controller": True}
+    ]
+    return body | {"spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}
+
+
 def owner(kind: str, name: str, uid: str, *, controller: bool = True) -> Json:
-    version = names.API_VERSION if kind == "FineTuneJob" else "batch/v1"
+    version = names.API_VERSION if kind in ("FineTuneJob", "ModelDeployment") else "batch/v1"
     return {"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": controller}
 
 
@@ -125,6 +193,12 @@ def service(*, rv: int = 1, **meta: Any) -> Json:
         },
         "spec": {"clusterIP": "None"},
     }
+
+
+def unborn(body: Json) -> Json:
+    """As it is sent to be created."""
+    meta = {k: v for k, v in body["metadata"].items() if k not in ("uid", "resourceVersion", "creationTimestamp")}
+    return {**body, "metadata": meta}
 
 
 def gateway_crd() -> Json:

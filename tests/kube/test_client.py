@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from fakeapi import World
 
-from finetune_operator.core.types import FINETUNEJOBS, JOBS, NODES, PODS, SERVICES
+from finetune_operator.core.types import FINETUNEJOBS, HTTPROUTES, JOBS, NODES, PODS, SERVICES
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client, path_of
 from tests.kube.builders import Naps, ScriptedTransport, Sent, finetunejob, new_finetunejob, refusal
@@ -184,3 +184,16 @@ async def test_an_answer_that_is_not_json_is_a_server_error() -> None:
     client, _, _ = scripted(*[(200, {}, "<html>a proxy</html>")] * 4)
     with pytest.raises(errors.ServerError, match="not JSON"):
         await client.get(PODS, "team", "p")
+
+
+async def test_what_is_served_is_asked_for_by_kind(world: World) -> None:
+    client = Client(world.transport("operator"))
+    assert await client.serves(HTTPROUTES)
+    assert await client.serves(PODS)
+    bare = Client(World().transport("operator"))
+    assert not await bare.serves(HTTPROUTES), "its group is unknown"
+    other, _, _ = scripted({"resources": [{"name": "gateways"}, {"name": "httproutes/status"}]})
+    assert not await other.serves(HTTPROUTES), "its group has other kinds"
+    denied, _, _ = scripted(refusal(403))
+    with pytest.raises(errors.Forbidden):
+        await denied.serves(HTTPROUTES)

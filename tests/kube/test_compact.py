@@ -1,9 +1,9 @@
 import copy
 import json
 
-from finetune_operator.core.names import ANNOTATION_RUN_CONFIG
+from finetune_operator.core.names import ANNOTATION_RECORD, ANNOTATION_RUN_CONFIG
 from finetune_operator.kube.compact import compact, share
-from tests.kube.builders import batch_job, finetunejob, node, pod
+from tests.kube.builders import batch_job, finetunejob, node, pod, served
 
 
 def test_the_argument_is_left_alone() -> None:
@@ -47,6 +47,23 @@ def test_a_node_keeps_taints_and_conditions_without_heartbeats() -> None:
     assert compact("Node", node(taints=taints, rv=1))["spec"] == {"taints": taints}
     one, other = compact("Node", node(rv=1)), compact("Node", node(rv=2))
     assert one["status"] == other["status"] == {"conditions": [{"type": "Ready", "status": "True"}]}
+
+
+def test_a_deployment_keeps_its_size_status_and_record() -> None:
+    spec = {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {"containers": []}}}
+    body = served("Deployment", "chat-aaa", spec=spec, status={"readyReplicas": 1, "conditions": []})
+    body["metadata"]["annotations"] = {ANNOTATION_RECORD: "{}"}
+    slim = compact("Deployment", body)
+    assert slim["spec"] == {"replicas": 2}
+    assert slim["status"] == body["status"]
+    assert slim["metadata"]["annotations"] == {ANNOTATION_RECORD: "{}"}
+    assert slim["metadata"]["ownerReferences"] == body["metadata"]["ownerReferences"]
+
+
+def test_a_route_stays_whole() -> None:
+    body = served("HTTPRoute", "chat", spec={"rules": [{"backendRefs": []}]}, status={"parents": []})
+    slim = compact("HTTPRoute", body)
+    assert (slim["spec"], slim["status"]) == (body["spec"], body["status"])
 
 
 def test_a_users_spec_stays_whole() -> None:

@@ -6,12 +6,12 @@ from fakeapi import Cut, Refuse, Script, World
 from fakeapi.routes import Call
 
 from finetune_operator.core.names import GANG_SERVICE
-from finetune_operator.core.types import JOBS, SERVICES, Delete, EventNote, MergePatch, Plan
+from finetune_operator.core.types import HTTPROUTES, JOBS, SERVICES, Delete, EventNote, MergePatch, Plan
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.execute import Executor, Result
 from finetune_operator.kube.store import Store
-from tests.kube.builders import MANAGED, Json, new_finetunejob, owner
+from tests.kube.builders import MANAGED, Json, new_finetunejob, new_modeldeployment, owner, served, unborn
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READY = {"phase": "Pending"}
@@ -230,6 +230,65 @@ async def test_an_event_is_about_the_job(rig: Rig) -> None:
     assert event["involvedObject"]["uid"] == rig.uid
     assert (event["type"], event["reason"], len(event["message"])) == ("Warning", "AttemptFailed", 1024)
     assert event["firstTimestamp"] == "2026-01-02T03:04:05Z"
+
+
+async def test_the_same_for_a_modeldeployment(rig: Rig) -> None:
+    mine = rig.world.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment())
+    uid = mine["metadata"]["uid"]
+    rig.store.apply("ADDED", mine)
+
+    rules = [{"backendRefs": [{"name": "chat-aaa", "weight": 100}]}]
+    route = unborn(served("HTTPRoute", "chat", owner_uid=uid, spec={"rules": rules}))
+    result = await rig.executor.run(
+        Plan(status={"phase": "Progressing"}, creates=(route,), events=(EventNote("Normal", "Stepping", "words"),)),
+        mine,
+    )
+    assert (result.writes, result.events, result.error) == (2, 1, None)
+    assert rig.verbs()[0].endswith("ModelDeployment/chat")
+    stored = rig.store.get("ModelDeployment", "team", "chat")
+    assert stored is not None
+    assert stored["status"]["phase"] == "Progressing"
+    ((event,), _) = rig.world.server.list(rig.world.server.resource("", "events"), "team", {})
+    assert (event["involvedObject"]["kind"], event["involvedObject"]["uid"]) == ("ModelDeployment", uid)
+    known = rig.store.get("HTTPRoute", "team", "chat")
+    assert known is not None
+    body = {"metadata": {"resourceVersion": known["metadata"]["resourceVersion"]}, "spec": {"rules": []}}
+    patched = await rig.executor.run(Plan(patches=(MergePatch(HTTPROUTES, "team", "chat", body),)), stored)
+    assert (patched.writes, patched.error) == (1, None)
+    assert rig.store.get("HTTPRoute", "team", "chat")["spec"] == {"rules": []}  # type: ignore[index]
+    stale = await rig.executor.run(Plan(patches=(MergePatch(HTTPROUTES, "team", "chat", body),)), stored)
+    assert (stale.writes, stale.again) == (0, True), "somebody else changed it meanwhile: plan again"
+
+
+async def test_a_route_of_somebody_else_is_told_with_our_kind(rig: Rig) -> None:
+    mine = rig.world.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment())
+    theirs = unborn(served("HTTPRoute", "chat", spec={"rules": []}))
+    del theirs["metadata"]["ownerReferences"]
+    rig.world.api.create("gateway.networking.k8s.io", "httproutes", "team", theirs)
+    body = unborn(served("HTTPRoute", "chat", owner_uid=mine["metadata"]["uid"], spec={"rules": []}))
+    result = await rig.executor.run(Plan(creates=(body,)), mine)
+    assert result.conflicts["HTTPRoute/chat"] == (
+        "an HTTPRoute named chat exists in namespace team and was not made by this ModelDeployment; "
+        "it is left alone: delete or rename it, or give the ModelDeployment another name"
+    )
+
+
+async def test_an_object_of_a_former_modeldeployment_of_this_name_is_waited_for(rig: Rig) -> None:
+    mine = rig.world.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment())
+    former = unborn(served("Service", "chat-aaa", owner_uid="former", spec={"clusterIP": "None"}))
+    rig.world.api.create("", "services", "team", former)
+    body = unborn(served("Service", "chat-aaa", owner_uid=mine["metadata"]["uid"], spec={"clusterIP": "None"}))
+    result = await rig.executor.run(Plan(creates=(body,)), mine)
+    assert result.error is not None
+    assert "belongs to a former ModelDeployment of this name" in result.error.message
+
+
+async def test_a_jobs_object_is_no_deployments(rig: Rig) -> None:
+    mine = rig.world.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment("bot"))
+    rig.world.api.create("", "services", "team", rig.service("bot-aaa"))
+    body = unborn(served("Service", "bot-aaa", of="bot", owner_uid=mine["metadata"]["uid"], spec={"clusterIP": "None"}))
+    result = await rig.executor.run(Plan(creates=(body,)), mine)
+    assert "belongs to FineTuneJob/bot" in result.conflicts["Service/bot-aaa"]
 
 
 async def test_a_finetunejob_that_is_gone_ends_the_pass_quietly(rig: Rig) -> None:

@@ -1,10 +1,22 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from finetune_operator.core.serving.types import Claim, DeploymentObserved, Engines, EngineView
 from finetune_operator.core.types import Observed, Sample
 from finetune_operator.kube.fingerprint import fingerprint
-from tests.kube.builders import batch_job, finetunejob, node, owner, pod, service
+from tests.kube.builders import (
+    batch_job,
+    engine_pod,
+    finetunejob,
+    modeldeployment,
+    node,
+    owner,
+    pod,
+    served,
+    service,
+)
 
 BASE = Observed(
     job=finetunejob(rv=1),
@@ -50,3 +62,47 @@ def test_a_neighbours_use_of_the_shared_service_does_not() -> None:
 def test_every_field_of_an_observation_is_covered() -> None:
     fields = {"job", "jobs", "pods", "gone_pods", "nodes", "gang_service", "sample", "conflicts", "fresh"}
     assert set(Observed.__dataclass_fields__) == fields, "a new field must be part of the fingerprint"
+
+
+SERVED = DeploymentObserved(
+    deployment=modeldeployment(rv=1),
+    children=(served("Deployment", "chat-aaa"),),
+    services=(served("Service", "chat-aaa"),),
+    route=served("HTTPRoute", "chat"),
+    jobs=(served("Job", "chat-verify-k"),),
+    pods=(engine_pod(),),
+    fine_tune_jobs=(finetunejob(),),
+    claims={("a", "/"): Claim("team/other", "t")},
+    engines=Engines("w", "s", datetime(2026, 1, 2, tzinfo=UTC), pods={"u": EngineView("aaa")}, looks=3),
+)
+
+
+def test_equal_observations_of_a_deployment_are_equal() -> None:
+    assert fingerprint(SERVED) == fingerprint(replace(SERVED, deployment=modeldeployment(rv=1)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"deployment": modeldeployment(rv=2)},
+        {"children": (served("Deployment", "chat-aaa", rv=2),)},
+        {"children": ()},
+        {"services": ()},
+        {"route": None},
+        {"route": served("HTTPRoute", "chat", rv=2)},
+        {"jobs": ()},
+        {"pods": (engine_pod(rv=2),)},
+        {"gone_pods": frozenset({"x"})},
+        {"fine_tune_jobs": (finetunejob(rv=2),)},
+        {"claims": {("a", "/"): Claim("team/third", "t")}},
+        {"claims": {}},
+        {"engines": None},
+        {"engines": replace(SERVED.engines, looks=4)},
+        {"engines": replace(SERVED.engines, step="t")},
+        {"engines": replace(SERVED.engines, pods={"u": EngineView("aaa", synthetic_error="x")})},
+        {"conflicts": {"Service/x": "words"}},
+        {"fresh": True},
+    ],
+)
+def test_whatever_a_deployments_plan_looks_at_is_news(other: dict[str, object]) -> None:
+    assert fingerprint(replace(SERVED, **other)) != fingerprint(SERVED)  # type: ignore[arg-type]

@@ -3,9 +3,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_operator.kube.keys import job_key
+from finetune_operator.kube.keys import deployment_key, job_key
 from finetune_operator.kube.store import Store
-from tests.kube.builders import Json, batch_job, finetunejob, node, pod, service
+from tests.kube.builders import Json, batch_job, engine_pod, finetunejob, modeldeployment, node, pod, served, service
 
 KEY = job_key("team", "bot")
 
@@ -116,6 +116,31 @@ def test_the_gang_service_wakes_active_jobs_when_it_changes_or_goes() -> None:
     assert store.apply("MODIFIED", service(rv=2, annotations={"a": "b"})) == set()
     assert store.apply("MODIFIED", service(rv=3, deletionTimestamp="2026-01-01T10:00:00Z")) == {KEY}
     assert store.apply("DELETED", service(rv=4)) == {KEY}
+
+
+def test_every_child_of_a_deployment_wakes_it() -> None:
+    store = filled(modeldeployment())
+    chat = deployment_key("team", "chat")
+    children = [
+        served("Deployment", "chat-aaa"),
+        served("Service", "chat-aaa"),
+        served("HTTPRoute", "chat", revision=None),
+        served("Job", "chat-verify-k", revision=None),
+        engine_pod(),
+    ]
+    for child in children:
+        assert store.apply("ADDED", child) == {chat}
+        assert [c["metadata"]["name"] for c in store.children(child["kind"], chat)] == [child["metadata"]["name"]]
+    for child in children:
+        assert store.apply("DELETED", child) == {chat}
+        assert store.children(child["kind"], chat) == []
+
+
+def test_a_job_and_a_deployment_of_one_name_are_two() -> None:
+    store = filled(finetunejob("bot"), modeldeployment("bot", model={"uri": "s3://x"}), batch_job())
+    assert store.keys() == [job_key("team", "bot"), deployment_key("team", "bot")]
+    assert store.children("Job", deployment_key("team", "bot")) == []
+    assert store.apply("MODIFIED", batch_job(rv=2)) == {job_key("team", "bot")}
 
 
 def test_kinds_that_are_not_watched_are_ignored() -> None:

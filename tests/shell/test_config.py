@@ -21,6 +21,28 @@ def test_the_environment_is_enough() -> None:
     assert (config.trainer_image, config.small_image, config.installation_key) == ("trainer:1", "small:1", b"k" * 32)
 
 
+def test_where_models_are_served() -> None:
+    env = {
+        "FINETUNE_SERVING_IMAGE": "vllm:1",
+        "FINETUNE_GATEWAY": "finetune-system/main",
+        "FINETUNE_GATEWAY_DOMAIN": "models.example.com",
+        "FINETUNE_POLICY_HOSTNAMES": "*.{namespace}.models.example.com, {namespace}-x.example.com,chat.example.com,",
+    }
+    config = load([], {**REQUIRED, **env}).plan_config(b"k" * 32, gateway_api=False)
+    assert (config.serving_image, config.gateway) == ("vllm:1", "finetune-system/main")
+    assert config.gateway_domain == "models.example.com"
+    assert config.hostname_patterns == (
+        "*.{namespace}.models.example.com",
+        "{namespace}-x.example.com",
+        "chat.example.com",
+    )
+    assert config.gateway_api is False
+    assert load(["--policy-hostnames", "*"], REQUIRED).policy_hostnames == ("*",)
+    without = load([], REQUIRED).plan_config(b"k" * 32)
+    assert (without.serving_image, without.gateway, without.gateway_domain) == ("", "", "")
+    assert without.hostname_patterns == ()
+
+
 def test_flags_win() -> None:
     flags = ["--namespace", "mine", "--workers", "4", "--no-network-policies", "--listen", "127.0.0.1:0"]
     options = load(flags, {**REQUIRED, "FINETUNE_WORKERS": "9", "FINETUNE_NETWORK_POLICIES": "true"})
@@ -41,6 +63,13 @@ def test_flags_win() -> None:
         ({"FINETUNE_NETWORK_POLICIES": "maybe"}, ["'maybe'", "true or false"]),
         ({"FINETUNE_LISTEN": "8080"}, ["--listen", "'8080'", "0.0.0.0:8080"]),
         ({"FINETUNE_LOG_LEVEL": "loud"}, ["'loud'", "debug, info"]),
+        ({"FINETUNE_GATEWAY": "main"}, ["--gateway", "'main'", "namespace/name", "traffic/main"]),
+        ({"FINETUNE_GATEWAY": "a/b/c"}, ["'a/b/c'", "namespace/name"]),
+        ({"FINETUNE_GATEWAY_DOMAIN": "*.example.com"}, ["--gateway-domain", "'*.example.com'", "models.example.com"]),
+        ({"FINETUNE_GATEWAY_DOMAIN": "Example.com"}, ["'Example.com'"]),
+        ({"FINETUNE_POLICY_HOSTNAMES": "a.example.com, https://b"}, ["--policy-hostnames", "'https://b'"]),
+        ({"FINETUNE_POLICY_HOSTNAMES": "a.*.example.com"}, ["'a.*.example.com'", "the first label may be *"]),
+        ({"FINETUNE_POLICY_HOSTNAMES": "*.{tenant}.example.com"}, ["{tenant}", "{namespace}"]),
     ],
 )
 def test_wrong_settings_are_told_in_words(env: dict[str, str], words: list[str]) -> None:

@@ -13,9 +13,19 @@ from tests.shell.fakeloop import clock, run, wall
 KEY = job_key("team", "bot")
 
 
-def progress(step: int = 1, *, attempt: int = 1, stopping: bool = False) -> Progress:
+def progress(step: int = 1, *, attempt: int = 1, stopping: bool = False, committed: int | None = None) -> Progress:
     at = "2026-01-02T03:04:05Z"
-    requested = {"stopRequestedAt": at} if stopping else {}
+    requested: dict[str, Any] = {"stopRequestedAt": at} if stopping else {}
+    if committed is not None:
+        requested["checkpoint"] = {
+            "attempt": attempt,
+            "step": committed,
+            "uri": "s3://runs/x",
+            "bytes": 1,
+            "seconds": 1,
+            "digest": "d",
+            "at": at,
+        }
     return Progress.model_validate(
         {"attempt": attempt, "stage": "Training", "step": step, "updatedAt": at, **requested}
     )
@@ -36,6 +46,7 @@ class FakePod:
         self.stopping = False
         self.obeys = True
         self.step = 0
+        self.committed: int | None = None
         self.running = self.peak = 0
 
     async def progress(self, probe: Probe) -> Progress:
@@ -49,7 +60,7 @@ class FakePod:
         if self.down:
             raise ProbeFailed("no answer")
         self.step += 1
-        return progress(self.step, attempt=probe.attempt, stopping=self.stopping)
+        return progress(self.step, attempt=probe.attempt, stopping=self.stopping, committed=self.committed)
 
     async def request_checkpoint(self, probe: Probe, reason: str, *, stop: bool) -> None:
         self.posts.append((clock(), reason, stop))
@@ -112,6 +123,33 @@ def test_no_longer_wanted_is_no_longer_polled_but_the_last_sample_stays() -> Non
         assert prober.sample(KEY) is None
 
     with_prober(story)
+
+
+def test_a_step_is_mere_progress_and_other_news_are_more() -> None:
+    async def main() -> None:
+        pod, told = FakePod(), []  # type: ignore[var-annotated]
+        prober = Prober(pod, on_sample=lambda key, urgent: told.append(urgent), clock=clock, now=wall, poll_seconds=2.0)
+        task = asyncio.create_task(prober.run())
+        prober.want(KEY, probe())
+        await asyncio.sleep(5)
+        assert told == [True, False, False], "the first word, then steps"
+        pod.stopping = True
+        await asyncio.sleep(2)
+        assert told[-1] is True, "the stop arrived"
+        await asyncio.sleep(2)
+        assert told[-1] is False
+        pod.committed = 7
+        await asyncio.sleep(2)
+        assert told[-1] is True, "the checkpoint that was asked for"
+        prober.want(KEY, probe(attempt=2, uid="u2"))
+        await asyncio.sleep(1)
+        assert told[-1] is True, "another attempt"
+        pod.down = True
+        await asyncio.sleep(5)
+        assert told[-1] is False, "failing polls end nothing"
+        task.cancel()
+
+    run(main())
 
 
 def test_failing_polls_say_since_when_and_slow_down() -> None:

@@ -156,3 +156,121 @@ def test_a_closed_queue_gives_out_nothing_and_lets_the_rest_finish() -> None:
         other.cancel()
 
     run(story())
+
+
+def test_what_is_urgent_goes_before_what_is_routine() -> None:
+    async def story() -> None:
+        q = queue()
+        for n in range(3):
+            q.add(f"progress-{n}", urgent=False)
+        q.add("event")
+        assert [await q.take() for _ in range(4)] == ["event", "progress-0", "progress-1", "progress-2"]
+
+    run(story())
+
+
+def test_routine_keys_do_not_starve() -> None:
+    async def story() -> None:
+        q = queue()
+        for n in range(20):
+            q.add(f"event-{n}")
+        q.add("progress", urgent=False)
+        taken = [await q.take() for _ in range(6)]
+        assert taken.index("progress") == 4, "every fifth turn is theirs"
+
+    run(story())
+
+
+def test_an_event_makes_a_waiting_routine_key_urgent_and_it_is_worked_on_once() -> None:
+    async def story() -> None:
+        q = queue()
+        for key in ("a", "b", "c"):
+            q.add(key, urgent=False)
+        q.add("c")
+        q.add("b", urgent=False)
+        assert len(q) == 3
+        taken = [await q.take() for _ in range(3)]
+        assert taken == ["c", "a", "b"]
+        for key in taken:
+            q.done(key)
+        assert (len(q), q.running) == (0, 0)
+
+    run(story())
+
+
+def test_an_urgent_key_does_not_become_routine_by_progress() -> None:
+    async def story() -> None:
+        q = queue()
+        q.add("other", urgent=False)
+        q.add("a")
+        q.add("a", urgent=False)
+        assert await q.take() == "a"
+
+    run(story())
+
+
+def test_routine_keys_never_hold_all_workers() -> None:
+    async def story() -> None:
+        q: WorkQueue[str] = WorkQueue(clock=clock, jitter=lambda: 0.0, routine_max=2)
+        for n in range(5):
+            q.add(f"progress-{n}", urgent=False)
+        taken = [await q.take(), await q.take()]
+        third = asyncio.create_task(q.take())
+        await asyncio.sleep(1)
+        assert not third.done(), "two run, and no more"
+        q.add("event")
+        assert await third == "event"
+        waiting = asyncio.create_task(q.take())
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        q.done(taken[0])
+        assert await waiting == "progress-2"
+        q.done("event")
+        q.done(taken[1])
+        assert await q.take() == "progress-3"
+
+    run(story())
+
+
+def test_a_key_that_is_repeated_is_as_urgent_as_its_pass() -> None:
+    async def story() -> None:
+        q = queue()
+        q.add("progress", urgent=False)
+        await q.take()
+        q.repeat("progress")
+        q.add("other")
+        q.done("progress")
+        assert [await q.take(), await q.take()] == ["other", "progress"]
+        q.repeat("other")
+        q.add("progress", urgent=False)
+        q.done("other")
+        q.done("progress")
+        assert await q.take() == "other"
+
+    run(story())
+
+
+def test_an_event_during_a_routine_pass_is_urgent_afterwards() -> None:
+    async def story() -> None:
+        q = queue()
+        q.add("a", urgent=False)
+        await q.take()
+        q.add("a", urgent=False)
+        q.add("a")
+        q.add("a", urgent=False)
+        q.add("b", urgent=False)
+        q.done("a")
+        assert [await q.take(), await q.take()] == ["a", "b"]
+
+    run(story())
+
+
+def test_a_delay_keeps_its_lane() -> None:
+    async def story() -> None:
+        q = queue()
+        q.add_after("progress", 5, urgent=False)
+        q.add_after("deadline", 5)
+        await asyncio.sleep(6)
+        assert [await q.take(), await q.take()] == ["deadline", "progress"]
+
+    run(story())

@@ -216,7 +216,8 @@ def formerly_ours(found: Obj, owner: Obj) -> bool:
 def conflict_sentence(resource: Resource, namespace: str, name: str, found: Obj, owner: Obj) -> str:
     others = [f"{r.get('kind')}/{r.get('name')}" for r in found["metadata"].get("ownerReferences") or ()]
     whose = f"belongs to {', '.join(others)}" if others else f"was not made by this {owner['kind']}"
+    article = "an" if resource.kind.startswith("HTTP") else "a"
     return (
-        f"a {resource.kind} named {name} exists in namespace {namespace} and {whose}; "
+        f"{article} {resource.kind} named {name} exists in namespace {namespace} and {whose}; "
         f"it is left alone: delete or rename it, or give the {owner['kind']} another name"
     )

@@ -21,7 +21,8 @@ _STORE = re.compile(r"^(s3|pvc|file)://\S+$")
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _GATEWAY = re.compile(rf"^{_LABEL}/{_LABEL}(\.{_LABEL})*$")
 _DOMAIN = re.compile(rf"^(?=.{{1,190}}$){_LABEL}(\.{_LABEL})*$")
-_HOSTNAMES = re.compile(r"^(\*\.)?([-a-z0-9]|\{namespace\})+(\.([-a-z0-9]|\{namespace\})+)*$")
+_PART = r"([-a-z0-9]|\{namespace\})+"
+_HOSTNAMES = re.compile(rf"^(\*|(\*\.)?{_PART}(\.{_PART})*)$")
 _PULL = ("Always", "IfNotPresent", "Never")
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -231,7 +232,7 @@ class _Reader:
         found = tuple(part.strip() for part in self.text(flag).split(",") if part.strip())
         for one in found:
             if not _HOSTNAMES.match(one):
-                expected = "hostnames, of which the first label may be *, with {namespace} for the tenant's"
+                expected = "hostnames (the first label may be *, {namespace} is the tenant's), or * for all"
                 raise ConfigError(_wrong(flag, one, expected))
         return found
 

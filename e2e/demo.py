@@ -1,4 +1,4 @@
-"""`make demo`: one fine-tuning job on a real cluster, told from `kubectl apply` to a published model.
+"""`make demo`: the whole chain on a real cluster, from `kubectl apply` of a job to a model behind canary weights.
 
 Each chapter does what its heading says, checks that it really happened, and shows the commands a user would type.
 """
@@ -10,13 +10,14 @@ import sys
 import time
 
 from e2e.cluster import Cluster
-from e2e.story import leaving, mistakes, publishing, training
+from e2e.story import bad_revisions, interruptions, leaving, mistakes, publishing, serving, sharing, training
 from e2e.story.narrator import Narrator
 from e2e.story.stage import Stage, StoryError
 
 _EPILOG = """examples:
   make demo                              the whole story (about 15 minutes on 2 cores, cluster included when cached)
   python -m e2e.demo --chapters a,b,e    some chapters only (b, c, d and e build on a)
+  python -m e2e.demo --chapters a,e,A,B  a small letter trains, a capital one serves (B to H build on A)
   python -m e2e.demo --uninstall         also chapter g: remove the operator and see what stays
 """
 
@@ -25,7 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m e2e.demo", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--chapters", default="a,f,b,c,d,e", help="letters of the story, default %(default)s")
+    parser.add_argument(
+        "--chapters", default="a,f,b,c,d,e,A,B,C,D,E,F,G,H", help="letters of the story, default %(default)s"
+    )
     parser.add_argument("--uninstall", action="store_true", help="end with chapter g")
     args = parser.parse_args()
     letters = set(args.chapters.split(",")) | ({"g"} if args.uninstall else set())
@@ -80,9 +83,40 @@ def tell(stage: Stage, letters: set[str]) -> None:
     if {"e", "f"} <= letters:
         say("f", "The same manifest again")
         publishing.f_already_published(stage)
+    if "A" in letters:
+        tell_serving(stage, letters)
     if "g" in letters:
         say("g", "Taking the operator away")
         leaving.g_uninstall(stage)
+
+
+def tell_serving(stage: Stage, letters: set[str]) -> None:
+    say = stage.narrator.chapter
+    if "C" in letters:
+        bad_revisions.publish_warned(stage)
+    say("A", "A deployment names a job that still trains")
+    bot = serving.a_serve(stage)
+    if "B" in letters:
+        say("B", "Another model takes over: 20, 50, 100", "A client asks without pause, every second answer streamed.")
+        serving.b_canary(stage, bot)
+    if "C" in letters:
+        say("C", "Revisions that must not get through")
+        bad_revisions.c_bad_revisions(stage, bot)
+    if "D" in letters:
+        say("D", "The operator dies in every stage")
+        interruptions.d_operator_away(stage, bot)
+    if letters & set("EFGH"):
+        say("E", "Two deployments on one Gateway")
+        other = sharing.e_gateway(stage)
+        if "F" in letters:
+            say("F", "No room, a person's word, an abort")
+            sharing.f_people(stage, other)
+        if "G" in letters:
+            say("G", "Who owns replicas")
+            sharing.g_sizes(stage, other)
+        if "H" in letters:
+            say("H", "Leaving without cutting anybody off")
+            sharing.h_leaving(stage, other)
 
 
 def look_further(stage: Stage) -> None:
@@ -91,6 +125,8 @@ def look_further(stage: Stage) -> None:
     say(f"export KUBECONFIG={config}")
     say(f"kubectl -n {stage.namespace} get finetunejobs -o wide")
     say(f"kubectl -n {stage.namespace} describe finetunejob support-bot-spot")
+    say(f"kubectl -n {stage.namespace} get modeldeployments -o wide")
+    say(f"kubectl -n {stage.namespace} describe modeldeployment support-bot")
     say(f"kubectl -n {stage.namespace} get events --sort-by=.lastTimestamp")
     say("docs/quickstart.md goes on from here; make cluster-down removes the cluster")
 

@@ -1,0 +1,122 @@
+"""Letter C: revisions that must not get through, each for its own reason, none of them twice."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from e2e.story.deployments import Watched, healthy, last, revision_of
+from e2e.story.serving import client
+from e2e.story.stage import SECRET, Job, Stage, StoryError
+from e2e.story.training import REFERENCE
+
+WARNED = "warned"
+_WORKERS = 3
+
+
+def publish_warned(stage: Stage) -> None:
+    """A job that hardly trained and publishes in spite of its gate: the model that nobody should get."""
+    job = stage.example("03-gate-fails.yaml", name=WARNED)
+    job["spec"]["evaluation"]["onGateFailure"] = "Warn"
+    stage.apply(job)
+
+
+def c_bad_revisions(stage: Stage, bot: Watched) -> None:
+    stable = revision_of(bot.status)
+    faulty = stage.cluster.images["vllm-faulty"]
+    engine = bot.object["spec"]["engine"]
+
+    def fault(text: str) -> dict[str, Any]:
+        return {"engine": {**engine, "image": faulty, "env": [{"name": "FAULT", "value": text}]}}
+
+    with client(stage, workers=_WORKERS, pause=0.05) as traffic:
+        bot.client = traffic
+        stage.until("the client runs", lambda: traffic.good >= 10, timeout=60)
+        for name, fault_text, reasons in (
+            ("crashes after 20 requests", "crash-after:20", ("EngineRestarted", "EngineNotReady", "EngineUnreachable")),
+            ("hangs after 20 requests", "hang-after:20", ("EngineStalled", "SyntheticRequestFailed")),
+            ("answers 30 % slower", "slow:1.3", ("AnalysisFailed",)),
+        ):
+            bot.patch(**fault(fault_text))
+            _refused(stage, bot, stable, name, reasons)
+    bot.client = None
+    _wrong_answers(stage, bot, stable)
+    _gate_failed(stage, bot, stable)
+    _tampered(stage, bot, stable)
+    bot.patch(model={"uri": None, "secretRef": None, "fineTuneJobRef": {"name": REFERENCE}, "requireGate": True})
+    bot.patch(engine={"image": None, "env": None})
+    status = bot.wait("it is as before", lambda s: healthy(s) and not _stalled(s), timeout=60)
+    if revision_of(status) != stable:
+        raise StoryError(f"stable was touched: {revision_of(status)} instead of {stable}")
+
+
+def _refused(stage: Stage, bot: Watched, stable: str, name: str, reasons: tuple[str, ...]) -> Job:
+    """Wait for the rollback; stable has every request again, and it is not tried a second time."""
+    count = len(bot.status.get("history") or [])
+    seen: dict[str, float] = {}
+
+    def over(status: Job) -> bool:
+        weight = int((status.get("canary") or {}).get("weight") or 0)
+        if weight and "weight" not in seen:
+            seen["weight"] = time.monotonic()
+        return len(status.get("history") or []) > count and not status.get("rollout")
+
+    status = bot.wait(f"the revision that {name} is taken back", over, timeout=420)
+    entry = last(status)
+    if entry["outcome"] != "RolledBack" or entry["reason"] not in reasons:
+        raise StoryError(f"a revision that {name}: {entry}")
+    if bot.weights() != {stable: 100}:
+        raise StoryError(f"after the rollback the route says {bot.weights()}")
+    took = f", {time.monotonic() - seen['weight']:.0f} s after its first weight" if "weight" in seen else ", no weight"
+    stage.fact("C", f"a revision that {name}", f"{entry['reason']}{took}: {entry['message']}")
+    _not_again(bot, stable)
+    return status
+
+
+def _not_again(bot: Watched, stable: str) -> None:
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        status = bot.status
+        if status.get("rollout") or revision_of(status) != stable:
+            raise StoryError(f"it was tried again: {status.get('rollout')}")
+        time.sleep(0.5)
+    if not _stalled(bot.status):
+        raise StoryError("Stalled does not say that Git asks for something that was rejected")
+
+
+def _stalled(status: Job) -> bool:
+    return any(c["type"] == "Stalled" and c["status"] == "True" for c in status.get("conditions", []))
+
+
+def _wrong_answers(stage: Stage, bot: Watched, stable: str) -> None:
+    stage.wait(WARNED, "it is published", lambda j: j["status"].get("phase") == "Succeeded", timeout=300)
+    bot.patch(engine={"image": None, "env": None}, model={"fineTuneJobRef": {"name": WARNED}, "requireGate": False})
+    _refused(stage, bot, stable, "loads but gives wrong answers", ("QualityFailed",))
+
+
+def _gate_failed(stage: Stage, bot: Watched, stable: str) -> None:
+    bot.patch(model={"requireGate": True}, engine={"maxModelLen": 448})
+    status = _refused(stage, bot, stable, "did not pass its gate", ("GateFailed",))
+    _no_pods(bot, stable, status)
+
+
+def _tampered(stage: Stage, bot: Watched, stable: str) -> None:
+    """Somebody edits the manifest of a published model: one file's digest is another one now."""
+    source = "/".join(stage.get(REFERENCE)["status"]["output"]["uri"].split("/")[3:])
+    copy = "demo/tampered"
+    for entry in stage.store.child(source).list():
+        stage.store.put_bytes(f"{copy}/{entry.path}", stage.store.get_bytes(f"{source}/{entry.path}"))
+    manifest = json.loads(stage.store.get_bytes(f"{copy}/MANIFEST.json"))
+    manifest["files"][0]["digest"] = "sha256:" + "0" * 64
+    stage.store.put_bytes(f"{copy}/MANIFEST.json", json.dumps(manifest).encode())
+    secret = {"name": SECRET}
+    bot.patch(model={"fineTuneJobRef": None, "uri": f"s3://{stage.cluster.s3.bucket}/{copy}", "secretRef": secret})
+    status = _refused(stage, bot, stable, "was changed after publication", ("ManifestTampered",))
+    _no_pods(bot, stable, status)
+
+
+def _no_pods(bot: Watched, stable: str, status: Job) -> None:
+    rejected = last(status)["revision"]
+    if rejected != stable and bot.pods(rejected):
+        raise StoryError("a model that failed verification got engine pods")

@@ -67,7 +67,7 @@ def test_a_route_carries_hostname_weights_owner_and_memory() -> None:
     assert made["spec"]["parentRefs"] == [PARENT]
     assert made["spec"]["hostnames"] == ["bot.team.models.example.com"]
     (rule,) = made["spec"]["rules"]
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/v1"}}]
     assert "filters" not in rule
     assert [(r["name"], r["port"], r["weight"]) for r in rule["backendRefs"]] == [
         ("bot-old", 80, 95),
@@ -78,9 +78,9 @@ def test_a_route_carries_hostname_weights_owner_and_memory() -> None:
 def test_a_path_is_taken_away_before_the_engine_sees_it() -> None:
     made = route(config=replace(CONFIG, gateway_domain=""))
     (rule,) = made["spec"]["rules"]
-    assert rule["matches"][0]["path"]["value"] == "/team/bot"
+    assert rule["matches"][0]["path"]["value"] == "/team/bot/v1"
     assert rule["filters"] == [
-        {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}
+        {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}}}
     ]
     assert "hostnames" not in made["spec"]
 

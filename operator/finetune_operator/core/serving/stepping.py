@@ -146,13 +146,20 @@ def watch(d: DeploymentDraft) -> None:
             if record is not None and ip and pod_ready(pod):
                 targets.append(Target(pod["metadata"]["name"], uid_of(pod), ip, record.revision, record.served_name))
     window = f"{r.revision}@{r.started_at}"
+    interval = parse_duration(d.spec.rollout.analysis.interval)
     d.scrape = Scrape(
         window=window,
-        step=f"{window}/{r.step}/{r.stage}/{r.step_since or ''}",
-        interval=parse_duration(d.spec.rollout.analysis.interval),
+        step=f"{window}/{r.step}/{r.stage}/{_counting_since(d, interval) or ''}",
+        interval=interval,
         targets=tuple(targets),
         timeout=parse_duration(d.spec.rollout.stall_timeout),
     )
+
+
+def _counting_since(d: DeploymentDraft, interval: float) -> str | None:
+    """A step is judged from one interval after it counts: a new engine's first answers are its slowest."""
+    since = d.rollout.step_since
+    return since if since is not None and d.due_in(since, interval) <= 0 else None
 
 
 def _analyse(d: DeploymentDraft) -> tuple[str, str] | None:
@@ -164,6 +171,8 @@ def _analyse(d: DeploymentDraft) -> tuple[str, str] | None:
     r, stable, engines = d.rollout, d.status.stable, d.observed.engines
     analysis = d.spec.rollout.analysis
     if engines is None or stable is None or d.scrape is None or engines.step != d.scrape.step:
+        return None
+    if d.scrape.step.endswith("/"):
         return None
     assert r.revision is not None
     canary = engines.step_totals.get(r.revision, Totals(requests=0))

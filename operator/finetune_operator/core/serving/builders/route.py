@@ -21,6 +21,7 @@ from finetune_operator.core.types import HTTPROUTES, Config, MergePatch, Obj
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 GATEWAY_KIND = "Gateway"
+OPENAI_PATH = "/v1"
 
 
 def parent_refs(md: Obj, spec: ModelDeploymentSpec, config: Config) -> list[dict[str, Any]]:
@@ -44,12 +45,14 @@ def build_route(
     backends: Sequence[tuple[str, int]],
     annotations: Mapping[str, str],
 ) -> dict[str, Any]:
-    """`backends`: (revision, weight). The engine sees paths without the prefix clients use."""
+    """`backends`: (revision, weight). Clients reach the OpenAI API below the address, nothing else of the engine such as
+    its /metrics; it sees paths without the prefix they use."""
     name = md["metadata"]["name"]
     where = address(spec, md, config)
-    rule: dict[str, Any] = {"matches": [{"path": {"type": "PathPrefix", "value": where.path}}]}
-    if where.path != "/":
-        rewrite = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}
+    prefix = where.path.rstrip("/")
+    rule: dict[str, Any] = {"matches": [{"path": {"type": "PathPrefix", "value": f"{prefix}{OPENAI_PATH}"}}]}
+    if prefix:
+        rewrite = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": OPENAI_PATH}}
         rule["filters"] = [{"type": "URLRewrite", "urlRewrite": rewrite}]
     rule["backendRefs"] = [
         {

@@ -45,7 +45,7 @@ def build_route(
     backends: Sequence[tuple[str, int]],
     annotations: Mapping[str, str],
 ) -> dict[str, Any]:
-    """`backends`: (revision, weight). Clients reach the OpenAI API below the address, nothing else of the engine such as
+    """`backends`: (revision, weight). Clients reach the OpenAI API below the address and nothing else of the engine, as
     its /metrics; it sees paths without the prefix they use."""
     name = md["metadata"]["name"]
     where = address(spec, md, config)

@@ -196,6 +196,20 @@ def test_an_adapter_is_not_asked_about_and_that_is_said(root: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_image_for_other_machines_is_said_and_stops_only_who_asked_for_the_check(root: Path) -> None:
+    config = with_check(served(root), enabled=True)
+    fault = "raise:Failed to infer device type"
+    refused, _ = pod(config, root, FAKE_FAULT=fault)
+    assert (refused.exit_code, refused.reason) == (64, "NoDevice")
+    assert "set spec.publish.servedCheck.resources.gpus" in refused.message
+    unasked = config.model_copy(update={"spec": finished(root).spec})
+    report, _ = pod(unasked, root, FAKE_FAULT=fault)
+    assert report.exit_code == 0, report.message
+    assert "no served check: the serving image finds no device it can run on" in report.message
+    assert (report.gate, manifest(root).served_check) == ([], None)
+
+
+@pytest.mark.slow
 def test_all_three_may_run_again_over_a_published_model(root: Path) -> None:
     config = served(root)
     pod(config, root)

@@ -131,7 +131,6 @@ def test_an_image_without_vllm_gets_words(volume: Volume) -> None:
     [
         ("CUDA out of memory. Tried to allocate 2 GiB", 71, "OutOfMemory", "raise spec.publish.servedCheck.resources"),
         ("Free memory on device (3/80 GiB) on startup is less", 71, "OutOfMemory", "--gpu-memory-utilization"),
-        ("Failed to infer device type", 64, "NoDevice", "set spec.publish.servedCheck.resources.gpus"),
         ("CUDA error: an illegal memory access", 75, "Device", "the device failed: RuntimeError: CUDA error"),
         ("Engine core initialization failed. See root cause above.", 70, "EngineCrashed", "the engine died"),
     ],
@@ -150,6 +149,14 @@ def test_a_model_that_cannot_be_served_is_a_verdict(volume: Volume) -> None:
     code, _, report = run(volume, FAKE_FAULT="raise:Model architectures ['X']\n are not supported")
     assert (code, report) == (0, None)
     assert take_answer(volume.answer).error == "RuntimeError: Model architectures ['X'] are not supported"
+
+
+def test_an_image_for_other_machines_is_no_verdict_on_the_model(volume: Volume) -> None:
+    code, _, report = run(volume, FAKE_FAULT="raise:Failed to infer device type, please set VLLM_LOGGING_LEVEL")
+    assert (code, report) == (0, None)
+    answer = take_answer(volume.answer)
+    assert (answer.error, answer.answers) == (None, [])
+    assert answer.skipped == "the serving image finds no device it can run on (RuntimeError)"
 
 
 def test_an_engine_that_gives_no_number_is_a_verdict(volume: Volume) -> None:

@@ -15,6 +15,7 @@ from finetune_api.served import ServedResult
 from finetune_artifacts import Store
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import timestamp
+from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.stores import open_for, open_run
 from finetune_trainer.model.published import read_manifest
 from finetune_trainer.publish.cache import write_answer
@@ -39,13 +40,13 @@ def finish(session: Session, prepared: Prepared | None = None) -> PublishReport:
     run = open_run(config)
     session.enter("Gate")
     session.gate = evaluate_gate(config.spec.evaluation.gate, session.metrics)
-    served = _served(session, run, prepared)
+    served, unchecked = _served(session, run, prepared)
     if served is not None:
         session.gate.append(gate_line(served))
     if not gate_passes(session, run):
         return blocked(session)
     session.enter("Uploading")
-    return _upload(session, output, prepared, served)
+    return _upload(session, output, prepared, served, unchecked)
 
 
 def gate_passes(session: Session, run: Store) -> bool:
@@ -80,19 +81,29 @@ def already_published(session: Session, output: Store, model: PublishedModel) ->
     return session.report(ExitCode.DONE, "AlreadyPublished", message, gate_passed=good, output=model)
 
 
-def _served(session: Session, run: Store, prepared: Prepared) -> ServedResult | None:
-    image = session.config.serving_image
+def _served(session: Session, run: Store, prepared: Prepared) -> tuple[ServedResult | None, str | None]:
+    """(the verdict, why there is none). Both None where nobody asked for one."""
+    image, check = session.config.serving_image, session.config.spec.publish.served_check
+    if prepared.kind == ADAPTER:
+        return None, "an adapter is not served by itself (output.merge: false)"
     if prepared.served_key is None or image is None:
-        return None
+        return None, None
     answer = take_answer(session.volume.answer)
+    if answer.skipped is not None:
+        advice = "set spec.publish.servedCheck.resources.gpus, or spec.publish.servedCheck.image to one for this node"
+        if check.enabled:
+            raise RunError(ExitCode.INVALID_SPEC, f"served check: {answer.skipped}; {advice}", reason="NoDevice")
+        log.warning("no served check", cause=answer.skipped, advice=advice)
+        return None, answer.skipped
     if answer.error is None:
         # Kept before it is judged: with another limit the same answer is judged anew.
         write_answer(run, prepared.served_key, answer.to_wire(), timestamp())
-    limit = session.config.spec.publish.served_check.max_logprob_delta
-    return judge(read_reference(session.volume.model), answer, image=image, limit=limit)
+    return judge(read_reference(session.volume.model), answer, image=image, limit=check.max_logprob_delta), None
 
 
-def _upload(session: Session, output: Store, prepared: Prepared, served: ServedResult | None) -> PublishReport:
+def _upload(
+    session: Session, output: Store, prepared: Prepared, served: ServedResult | None, unchecked: str | None
+) -> PublishReport:
     good = passed(session.gate)
     model = upload(
         output,
@@ -107,8 +118,8 @@ def _upload(session: Session, output: Store, prepared: Prepared, served: ServedR
     )
     session.enter("Done")
     words = in_words(session.gate) if session.gate else "no gate was set"
-    if prepared.kind == ADAPTER:
-        words += "; no served check: an adapter is not served by itself (output.merge: false)"
+    if unchecked is not None:
+        words += f"; no served check: {unchecked}"
     warning = "" if good else " (published all the same: onGateFailure is Warn)"
     step = prepared.checkpoint.step
     message = f"{prepared.kind.lower()} model of step {step} published at {model.uri}; {words}{warning}"

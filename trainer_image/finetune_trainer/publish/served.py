@@ -18,7 +18,7 @@ Text = Annotated[str, Field(max_length=1024)]
 
 
 class EngineAnswer(WireModel):
-    """`served.json`, written by `served_engine.py`: answers, or the error that the model is to blame for."""
+    """`served.json`, written by `served_engine.py`: answers, the error the model is to blame for, or why none was asked."""
 
     format: int = 1
     engine: Text
@@ -26,6 +26,8 @@ class EngineAnswer(WireModel):
     seconds: float | None = None
     answers: list[ServedAnswer] = []
     error: Text | None = None
+    skipped: Text | None = None
+    """Why the engine could not even be started here."""
 
 
 def take_answer(path: Path) -> EngineAnswer:

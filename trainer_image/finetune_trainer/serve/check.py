@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import DataSource
-from finetune_api.reports import clip
+from finetune_api.reports import clip, termination_message
+from finetune_api.runconfig import TERMINATION_LOG_MAX
 from finetune_api.serveconfig import CheckReport, CheckTargets, QualityResult, ServeConfig
 from finetune_api.served import ServedReference
 from finetune_artifacts import Unreachable
@@ -33,6 +34,7 @@ from finetune_trainer.serve.reasons import Reason
 from finetune_trainer.serve.reference import fitting, measure, read_reference, require_close
 
 T = TypeVar("T")
+_LENGTHS = (300, 100, 30)
 
 
 def check(config: ServeConfig, patience: Patience | None = None) -> int:
@@ -43,8 +45,21 @@ def check(config: ServeConfig, patience: Patience | None = None) -> int:
     except RunError as error:
         report = work.report(error.code, error.reason, error.message)
         log.error(error.message, reason=error.reason, exit_code=report.exit_code)
-    write_termination(report)
+    write_termination(shortened(report))
     return report.exit_code
+
+
+def shortened(report: CheckReport) -> CheckReport:
+    """Such that all of it fits a termination message: letters beyond ASCII take six bytes each there."""
+    for length in _LENGTHS:
+        rows = [
+            row.model_copy(update={"message": clip(row.message, length), "data": clip(row.data, length)})
+            for row in report.quality
+        ]
+        report = report.model_copy(update={"quality": rows})
+        if len(termination_message(report)) < TERMINATION_LOG_MAX:
+            break
+    return report
 
 
 class _Check:

@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import time
+from contextlib import closing
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -45,7 +46,7 @@ class Broken(EngineError):
 
 
 class Refused(EngineError):
-    """It does not accept this request (4xx); asking again would not help."""
+    """It does not accept this request (3xx, 4xx); asking again would not help."""
 
 
 class Engine:
@@ -125,14 +126,17 @@ class Engine:
         sock = connection.sock
         response = connection.getresponse()
         content = bytearray()
-        while True:
-            _limit(sock, until)
-            chunk = response.read1(1 << 16)
-            if not chunk:
-                break
-            content += chunk
-            if len(content) > MAX_ANSWER:
-                raise Broken(f"answered {path} with more than {MAX_ANSWER >> 20} MiB")
+        with closing(response):
+            while True:
+                _limit(sock, until)
+                chunk = response.read1(1 << 16)
+                if not chunk:
+                    break
+                content += chunk
+                if len(content) > MAX_ANSWER:
+                    raise Broken(f"answered {path} with more than {MAX_ANSWER} bytes")
+        if response.length:
+            raise http.client.IncompleteRead(bytes(content), response.length)
         if 200 <= response.status < 300:
             return bytes(content)
         said = f"answered {path} with HTTP {response.status}: {_said(bytes(content))}"

@@ -80,11 +80,11 @@ def judge(check: QualityCheck, candidate: Score, stable: Score | None) -> Qualit
     """The verdict in words, with values and sample sizes."""
     metric = check.metric.value
     words = f"{metric} {candidate.share:.2f} of {candidate.asked} on the candidate"
-    passed = True
+    passed = candidate.refused < candidate.asked
     if stable is not None:
         delta = candidate.share - stable.share
         allowed = float(check.min_delta)
-        passed = delta >= allowed - _ROUNDING
+        passed = passed and delta >= allowed - _ROUNDING
         words += f", {stable.share:.2f} on stable: {delta:+.2f}, allowed {allowed:+.2f}"
     if check.min is not None:
         enough = candidate.share >= float(check.min) - _ROUNDING

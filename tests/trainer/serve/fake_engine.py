@@ -117,6 +117,12 @@ def hangs_up(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    """Connections beyond it are tried again after a second."""
+
+
 @contextmanager
 def serving(engine: FakeEngine) -> Iterator[FakeEngine]:
     lock = threading.Lock()
@@ -147,8 +153,7 @@ def serving(engine: FakeEngine) -> Iterator[FakeEngine]:
         def log_message(self, *args: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     engine.port = int(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -172,11 +172,11 @@ class Lab:
         rest = [o for o in objects if o["kind"] != "Deployment"]
         document = json.dumps({"apiVersion": "v1", "kind": "List", "items": rest})
         self.api.kubectl("apply", "--server-side", "-n", NAMESPACE, "-f", "-", input=document)
-        wait_for("the CRD", self._crd_served, 30, lambda: "finetunejobs are not served")
+        wait_for("the CRDs", self._crds_served, 30, lambda: "our kinds are not served")
 
-    def _crd_served(self) -> bool:
+    def _crds_served(self) -> bool:
         try:
-            self.api.kubectl("get", "finetunejobs", "-A")
+            self.api.kubectl("get", "finetunejobs,modeldeployments", "-A")
         except subprocess.CalledProcessError:
             return False
         return True

@@ -34,10 +34,9 @@ def installation(need: Callable[[str], Path], tmp_path: Path) -> Iterator[Instal
     for binary in ("etcd", "kube-apiserver", "kubectl", "kube-controller-manager"):
         need(binary)
     with ApiServer(controllers=True) as api:
-        api.kubectl(
-            "apply", "--server-side", "-f", str(Path(__file__).resolve().parents[2] / "crds" / "finetunejobs.yaml")
-        )
-        api.kubectl("wait", "--for=create", "crd/finetunejobs.finetune.dev", "--timeout=20s")
+        api.kubectl("apply", "--server-side", "-f", str(Path(__file__).resolve().parents[2] / "crds"))
+        for crd in ("finetunejobs", "modeldeployments"):
+            api.kubectl("wait", "--for=create", f"crd/{crd}.finetune.dev", "--timeout=20s")
         installation = Installation(api, tmp_path, controllers=True)
         installation.until(lambda: installation.get("serviceaccount", "default"))
         yield installation

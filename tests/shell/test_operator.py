@@ -13,14 +13,15 @@ import pytest
 import yaml
 from fakeapi import HttpFrontend, Refuse, Script, World, install_crd
 
+from finetune_operator.core.serving.types import DeploymentObserved
 from finetune_operator.core.types import Config, Observed, Plan
-from finetune_operator.shell import tasks
+from finetune_operator.shell import resync, tasks
 from finetune_operator.shell.config import load
 from finetune_operator.shell.connection import Access
 from finetune_operator.shell.election import LEASE_NAME
 from finetune_operator.shell.operator import Operator
-from tests.kube.builders import Json, new_finetunejob
-from tests.shell.conftest import REPO
+from tests.kube.builders import Json, gateway_crd, new_finetunejob, new_modeldeployment
+from tests.kube.conftest import CRDS, REPO
 
 FLAGS = ["--namespace", "team", "--trainer-image", "t:1", "--small-image", "s:1", "--listen", "127.0.0.1:0"]
 
@@ -29,6 +30,14 @@ def seen_plan(observed: Observed, now: datetime, config: Config) -> Plan:
     """Says in status how much it saw."""
     status = {"phase": "Running", "message": f"suspend {observed.job['spec'].get('suspend')}"}
     old = observed.job.get("status") or {}
+    return Plan() if {k: old.get(k) for k in status} == status else Plan(status=status)
+
+
+def seen_deployment(observed: DeploymentObserved, now: datetime, config: Config) -> Plan:
+    """Says in status how much it saw."""
+    jobs = [job["metadata"]["name"] + " " + job["status"].get("phase", "") for job in observed.fine_tune_jobs]
+    status = {"phase": "Pending", "message": f"gateway api {config.gateway_api}, jobs {jobs}"}
+    old = observed.deployment.get("status") or {}
     return Plan() if {k: old.get(k) for k in status} == status else Plan(status=status)
 
 
@@ -50,6 +59,10 @@ class Running:
         job = self.world.find("finetune.dev", "finetunejobs", "team", name)
         return (job or {}).get("status") or {}
 
+    def deployment(self, name: str = "chat") -> Json:
+        found = self.world.find("finetune.dev", "modeldeployments", "team", name)
+        return (found or {}).get("status") or {}
+
     def lease(self) -> Json:
         found = self.world.find("coordination.k8s.io", "leases", "team", LEASE_NAME)
         return (found or {}).get("spec") or {}
@@ -65,7 +78,7 @@ async def start(world: World) -> AsyncIterator[Start]:
         async def begin(*flags: str, on: World = world) -> Running:
             http = await stack.enter_async_context(HttpFrontend(on.frontend, bookmark_every=0.2))
             options = load([*FLAGS, "--identity", "one", *flags], {})
-            operator = Operator(options, Access(http.url, None, lambda: None), seen_plan)
+            operator = Operator(options, Access(http.url, None, lambda: None), seen_plan, seen_deployment)
             task = asyncio.create_task(operator.run())
 
             async def end() -> None:
@@ -170,6 +183,36 @@ async def test_without_the_crd_it_says_so_and_waits(
     await one.until(lambda: any("kubectl apply -f crds/" in r.getMessage() for r in caplog.records))
     assert not one.task.done()
     assert (await one.get("/readyz"))[0] == 503
-    install_crd(bare.server, yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text()))
+    for crd in CRDS:
+        install_crd(bare.server, yaml.safe_load((REPO / "crds" / crd).read_text()))
     bare.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob())
     await one.until(lambda: one.status().get("phase") == "Running")
+
+
+async def test_a_deployment_sees_its_job_finish(start: Start, world: World) -> None:
+    one = await start()
+    world.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment())
+    await one.until(lambda: one.deployment().get("message") == "gateway api True, jobs []")
+    world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob())
+    await one.until(lambda: one.deployment().get("message") == "gateway api True, jobs ['bot Running']")
+    assert 'finetune_operator_deployments{phase="Pending"} 1.0' in (await one.get("/metrics"))[1]
+
+
+async def test_without_the_gateway_api_jobs_go_on_and_it_makes_place_when_it_appears(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resync, "_SECOND_ROUND", 0.3)
+    bare = World(nodes={"n1": {}})
+    bare.api.create("", "namespaces", "", {"metadata": {"name": "team"}})
+    for crd in CRDS:
+        install_crd(bare.server, yaml.safe_load((REPO / "crds" / crd).read_text()))
+    bare.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob())
+    bare.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment())
+    one = await start("--resync-seconds", "1", on=bare)
+    await one.until(lambda: one.status().get("phase") == "Running")
+    await one.until(lambda: str(one.deployment().get("message")).startswith("gateway api False"))
+    install_crd(bare.server, gateway_crd())
+    async with asyncio.timeout(20):
+        assert await one.task == 0, "it ends in order; the next process watches routes"
+    two = await start(on=bare)
+    await two.until(lambda: str(two.deployment().get("message")).startswith("gateway api True"))

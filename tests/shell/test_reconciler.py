@@ -6,17 +6,21 @@ from typing import Any
 import pytest
 from fakeapi import Cut, Refuse, Script, World
 
+from finetune_operator.core.serving.types import DeploymentObserved, Engines, Scrape
 from finetune_operator.core.types import FINETUNEJOBS, Config, EventNote, Observed, Plan, Probe, Sample
 from finetune_operator.kube.client import Client
-from finetune_operator.kube.keys import Key, job_key
+from finetune_operator.kube.keys import Key, deployment_key, job_key
 from finetune_operator.kube.store import Store
 from finetune_operator.shell.metrics import Metrics
+from finetune_operator.shell.pace import Pace
 from finetune_operator.shell.queue import WorkQueue
 from finetune_operator.shell.reconciler import Reconciler
-from tests.kube.builders import MANAGED, Json, new_finetunejob, owner
-from tests.shell.fakeloop import clock, run, wall
+from tests.kube.builders import MANAGED, Json, finetunejob, new_finetunejob, new_modeldeployment, owner
+from tests.kube.engines import scrape, target
+from tests.shell.fakeloop import EPOCH, clock, run, wall
 
 KEY = job_key("team", "bot")
+CHAT = deployment_key("team", "chat")
 CONFIG = Config("finetune-system", "trainer:1", "small:1", "s3://runs", "", b"k" * 32)
 PlanFn = Callable[[Observed], Plan]
 
@@ -36,6 +40,34 @@ class Polls:
         self.forgotten.append(key)
 
 
+class Scrapes:
+    def __init__(self) -> None:
+        self.wanted: list[Scrape | None] = []
+        self.forgotten: list[Key] = []
+        self.view: Engines | None = None
+
+    def engines(self, key: Key) -> Engines | None:
+        return self.view
+
+    def want(self, key: Key, scrape: Scrape | None) -> None:
+        self.wanted.append(scrape)
+
+    def forget(self, key: Key) -> None:
+        self.forgotten.append(key)
+
+
+class Slow:
+    """The transport of an API server that takes its time."""
+
+    def __init__(self, world: World) -> None:
+        self._transport = world.transport("operator")
+        self.seconds = 0.0
+
+    async def request(self, *args: Any, **more: Any) -> Any:
+        await asyncio.sleep(self.seconds)
+        return await self._transport.request(*args, **more)
+
+
 class Rig:
     def __init__(self, world: World, plan: PlanFn) -> None:
         self.world = world
@@ -44,21 +76,30 @@ class Rig:
         self.metrics = Metrics()
         self.polls = Polls()
         self.seen: list[Observed] = []
+        self.intervals: list[float] = []
+        self.transport = Slow(world)
+        self.plan_deployment: Callable[[DeploymentObserved], Plan] = lambda observed: Plan()
+        self.scrapes = Scrapes()
+        self.pace = Pace(15.0, runs=lambda: 1000, places=4)
 
         def remember(observed: Observed, now: datetime, config: Config) -> Plan:
             self.seen.append(observed)
+            self.intervals.append(config.progress_write_seconds)
             return plan(observed)
 
         self.reconciler = Reconciler(
-            client=Client(world.transport("operator"), sleep=asyncio.sleep),
+            client=Client(self.transport, sleep=asyncio.sleep),
             store=self.store,
             queue=self.queue,
             plan=remember,
+            plan_deployment=lambda observed, now, config: self.plan_deployment(observed),
             config=CONFIG,
             now=wall,
             clock=clock,
             instance="me",
             polls=self.polls,
+            scrapes=self.scrapes,
+            pace=self.pace,
             metrics=self.metrics,
         )
 
@@ -67,6 +108,12 @@ class Rig:
         self.store.apply("ADDED", job)
         self.queue.add(job_key("team", name))
         return job
+
+    def add_deployment(self) -> Json:
+        body: Json = self.world.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment())
+        self.store.apply("ADDED", body)
+        self.queue.add(CHAT)
+        return body
 
     async def turn(self) -> None:
         key = await self.queue.take()
@@ -414,3 +461,113 @@ def test_a_long_queue_of_passes_without_work_leaves_turns_for_others(world: Worl
         assert most == 1
 
     story(world, lambda observed: Plan(), tell)
+
+
+def test_a_deployment_is_planned_by_its_own_plan_with_what_bears_on_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    seen: list[DeploymentObserved] = []
+    wanted = scrape(target())
+
+    def plan(observed: DeploymentObserved) -> Plan:
+        seen.append(observed)
+        if (observed.deployment.get("status") or {}).get("phase"):
+            return Plan(scrape=wanted)
+        return Plan(status={"phase": "Progressing", "reason": "Verifying", "message": "words"})
+
+    async def tell(rig: Rig) -> None:
+        rig.plan_deployment = plan
+        rig.scrapes.view = Engines("w", "s", wall())
+        rig.store.apply("ADDED", finetunejob())
+        rig.add_deployment()
+        await rig.rest()
+        assert [o.deployment["metadata"]["name"] for o in seen] == ["chat", "chat"]
+        assert [job["metadata"]["name"] for job in seen[0].fine_tune_jobs] == ["bot"]
+        assert seen[0].engines == rig.scrapes.view
+        assert rig.scrapes.wanted == [None, wanted]
+        assert rig.seen == [], "no FineTuneJob was planned"
+        assert rig.store.find(CHAT)["status"]["phase"] == "Progressing"  # type: ignore[index]
+        (line,) = [r for r in caplog.records if r.getMessage() == "Progressing: words"]
+        assert line.__dict__["deployment"] == "chat"
+
+    story(world, lambda observed: Plan(), tell)
+
+
+def test_a_new_look_at_the_engines_is_news(world: World) -> None:
+    seen: list[Engines | None] = []
+
+    def plan(observed: DeploymentObserved) -> Plan:
+        seen.append(observed.engines)
+        return Plan()
+
+    async def tell(rig: Rig) -> None:
+        rig.plan_deployment = plan
+        rig.add_deployment()
+        await rig.rest()
+        for looks in (1, 1, 2):
+            rig.scrapes.view = Engines("w", "s", EPOCH, looks=looks)
+            rig.queue.add(CHAT)
+            await rig.rest()
+        assert [view.looks if view else None for view in seen] == [None, 1, 2]
+
+    story(world, lambda observed: Plan(), tell)
+
+
+def test_a_deployment_may_ask_for_a_fresh_reading(world: World) -> None:
+    fresh: list[bool] = []
+
+    def plan(observed: DeploymentObserved) -> Plan:
+        fresh.append(observed.fresh)
+        return Plan() if observed.fresh else Plan(need_fresh=True)
+
+    async def tell(rig: Rig) -> None:
+        rig.plan_deployment = plan
+        rig.add_deployment()
+        await rig.rest()
+        assert fresh == [False, True]
+
+    story(world, lambda observed: Plan(), tell)
+
+
+def test_a_deployment_that_is_gone_is_looked_at_no_longer(world: World) -> None:
+    async def tell(rig: Rig) -> None:
+        body = rig.add_deployment()
+        await rig.rest()
+        rig.store.apply("DELETED", body)
+        rig.queue.add(CHAT)
+        await rig.rest()
+        assert (rig.scrapes.forgotten, rig.polls.forgotten) == ([CHAT], [])
+
+    story(world, lambda observed: Plan(), tell)
+
+
+def test_the_timers_of_deployments_are_urgent_and_those_of_jobs_are_not(world: World) -> None:
+    async def tell(rig: Rig) -> None:
+        rig.plan_deployment = lambda observed: Plan(requeue_after=10.0)
+        rig.add_job()
+        await rig.turn()
+        rig.add_deployment()
+        await rig.turn()
+        await asyncio.sleep(11)
+        assert [await rig.queue.take(), await rig.queue.take()] == [CHAT, KEY]
+
+    story(world, lambda observed: Plan(requeue_after=10.0), tell)
+
+
+def test_slow_writes_stretch_the_time_between_two_of_progress(world: World) -> None:
+    """An API server that takes 0.3 s for each write, and a thousand runs: progress every 120 s instead of 15."""
+
+    steps = iter(range(10_000))
+
+    async def tell(rig: Rig) -> None:
+        rig.transport.seconds = 0.3
+        rig.add_job()
+        for _ in range(200):
+            rig.queue.add(KEY)
+            await rig.turn()
+        assert rig.intervals[0] == 15.0
+        assert rig.intervals[-1] == 120.0
+        assert rig.intervals == sorted(rig.intervals)
+
+    story(world, lambda observed: Plan(status={"phase": "Running", "message": str(next(steps))}), tell)

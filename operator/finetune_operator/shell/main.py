@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from prometheus_client import disable_created_metrics
 
 from finetune_operator.core.plan import plan
+from finetune_operator.core.serving.plan import plan_deployment
 from finetune_operator.shell import logs
 from finetune_operator.shell.config import ConfigError, load
 from finetune_operator.shell.connection import find_access
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         access = find_access(options.kubeconfig)
 
         async def run() -> int:
-            code = await Operator(options, access, plan).run()
+            code = await Operator(options, access, plan, plan_deployment).run()
             _end_for_sure(code)
             return code
 

@@ -12,9 +12,11 @@ import random
 import signal
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 from aiohttp import web
 
+from finetune_operator.core.serving.traffic import claims_of
 from finetune_operator.core.types import FINETUNEJOBS, HTTPROUTES, MODELDEPLOYMENTS, Obj
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
@@ -54,9 +56,7 @@ def utc_now() -> datetime:
 class Operator:
     """`run` returns the process's exit code."""
 
-    def __init__(
-        self, options: Options, access: Access, plan: PlanFn, plan_deployment: DeploymentPlanFn | None = None
-    ) -> None:
+    def __init__(self, options: Options, access: Access, plan: PlanFn, plan_deployment: DeploymentPlanFn) -> None:
         self._options = options
         self._access = access
         self._plan = plan
@@ -65,7 +65,8 @@ class Operator:
         self._clock = time.monotonic
         self._stop = asyncio.Event()
         self._metrics = Metrics()
-        self._store = Store()
+        claims = partial(claims_of, config=options.plan_config(b""))
+        self._store = Store(claims)
         self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random, routine_max=_ROUTINE)
         self._transport = AiohttpTransport(access.server, lambda: open_session(access))
         self._client = Client(self._transport, max_writes=options.max_writes, observer=self._metrics.api_call)
@@ -234,10 +235,9 @@ class Operator:
 
     async def _learn(self) -> None:
         """The first LIST of everything this cluster serves."""
-        deployments = self._plan_deployment is not None
         self._gateway_api = await self._client.serves(HTTPROUTES)
-        self._resync.selectors = selectors(gateway_api=self._gateway_api, deployments=deployments)
-        for crd in (FINETUNEJOBS, MODELDEPLOYMENTS) if deployments else (FINETUNEJOBS,):
+        self._resync.selectors = selectors(gateway_api=self._gateway_api)
+        for crd in (FINETUNEJOBS, MODELDEPLOYMENTS):
             if not await self._client.serves(crd):
                 text = f"the CRD {crd.plural}.{crd.group} is not installed: kubectl apply -f crds/"
                 raise errors.NotFound(text, status=404)

@@ -43,7 +43,7 @@ SELECTORS: dict[Resource, str] = {
 
 
 def selectors(*, gateway_api: bool, deployments: bool = True) -> dict[Resource, str]:
-    """Without what this cluster does not serve."""
+    """Without what this cluster does not serve, or what is not planned."""
     absent = set() if gateway_api else {HTTPROUTES}
     if not deployments:
         absent |= {DEPLOYMENTS, HTTPROUTES, MODELDEPLOYMENTS}

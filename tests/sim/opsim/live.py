@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import yaml
 from fakeapi import FakeClock, HttpFrontend, Policy, World, install_crd
 
 from .rundir import RunDirectory
-from .view import NAMESPACE, JobView, crd
+from .view import NAMESPACE, REPO, JobView, crd
 
 
 class RealClock(FakeClock):
@@ -40,7 +41,8 @@ class LiveSim(JobView):
             self.world.add_node(f"n{n}", {"nvidia.com/gpu": "4"})
         for namespace in (NAMESPACE, "finetune-system"):
             self.world.api.create("", "namespaces", "", {"metadata": {"name": namespace}})
-        install_crd(self.world.server, crd())
+        for manifest in (crd(), yaml.safe_load((REPO / "crds" / "modeldeployments.yaml").read_text())):
+            install_crd(self.world.server, manifest)
         self.runs: dict[str, RunDirectory] = {}
         self.http = HttpFrontend(self.world.frontend, bookmark_every=0.5, client="operator")
         self.process: asyncio.subprocess.Process | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+
+from finetune_operator.core import names
+from finetune_trainer.serve import reasons
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / "docs" / "reference"
@@ -54,3 +58,16 @@ def test_every_link_inside_the_page_has_its_heading(kind: str) -> None:
 def test_only_what_the_api_server_freezes_is_called_frozen() -> None:
     assert "**frozen**" in (FOLDER / "finetunejob.md").read_text()
     assert "**frozen**" not in (FOLDER / "modeldeployment.md").read_text()
+
+
+QUIET = {"Accepted", "Healthy", "ScaledToZero", "Verified", "Fetched", "Checked"}
+"""Nothing to look up: all is well."""
+
+
+def test_every_reason_of_a_deployment_is_explained() -> None:
+    text = (REPO / "docs" / "guides" / "troubleshooting.md").read_text()
+    policies = (REPO / "operator" / "finetune_operator" / "core" / "serving").rglob("*.py")
+    used = {n for path in policies for n in re.findall(r"\bReason\.([A-Z_]+)", path.read_text())}
+    assert len(used) > 30
+    told = {getattr(names.Reason, name) for name in used} | {str(r) for r in reasons.Reason}
+    assert {reason for reason in told - QUIET if f"`{reason}`" not in text} == set()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
 from finetune_api import runconfig as rc
 from finetune_api.base import WireModel
+from finetune_api.exitcodes import SIGTERMED
 from finetune_api.reports import LastWords, PreflightReport, PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_api.serveconfig import CheckReport, FetchReport, ServeConfig, VerifyReport
@@ -112,6 +114,8 @@ def run(command: str, config: RunConfig, *, part: str = "all") -> int:
 
 
 def serve(command: str, config: ServeConfig) -> int:
+    # PID 1 ignores a signal that it has no handler for, and an engine's pod has minutes of grace.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(SIGTERMED))
     if command == "verify":
         from finetune_trainer.serve.verify import verify
 

@@ -161,17 +161,12 @@ def test_a_pod_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path, s3: S3S
     half = tmp_path / "engine" / "model.safetensors.part"
     proxy.hold_after = 12 << 20
     config = s3_config(tmp_path, proxy.port, s3, expectedDigest=digest)
-    (tmp_path / "serve.json").write_text(config.model_dump_json(by_alias=True))
-    first = subprocess.Popen(
-        [sys.executable, "-m", "finetune_trainer", "fetch", "--config", str(tmp_path / "serve.json")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.DEVNULL,
-    )
+    first = start(config, tmp_path)
     try:
         until(lambda: half.exists() and half.stat().st_size >= 8 << 20)
     finally:
         first.send_signal(signal.SIGKILL)
-        first.wait()
+        first.communicate()
     arrived = half.stat().st_size
     assert not (tmp_path / "engine" / "config.json").exists()
     proxy.hold_after, proxy.down = None, 0
@@ -179,6 +174,29 @@ def test_a_pod_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path, s3: S3S
     assert report.exit_code == 0
     assert content(tmp_path / "engine")["model.safetensors"] == (source / "model.safetensors").read_bytes()
     assert proxy.down < (24 << 20) - arrived + (2 << 20)
+
+
+def start(config: ServeConfig, root: Path) -> "subprocess.Popen[str]":
+    (root / "serve.json").write_text(config.model_dump_json(by_alias=True))
+    return subprocess.Popen(
+        [sys.executable, "-m", "finetune_trainer", "fetch", "--config", str(root / "serve.json")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_pod_that_is_deleted_while_it_waits_ends_at_once(tmp_path: Path) -> None:
+    """As PID 1 it would otherwise ignore the signal and be waited for until its grace is over."""
+    waiting = start(s3_config(tmp_path, 9), tmp_path)
+    with waiting:
+        try:
+            assert waiting.stdout is not None
+            assert "trying again" in waiting.stdout.readline()
+            waiting.send_signal(signal.SIGTERM)
+            assert waiting.wait(60) == 143
+        finally:
+            waiting.kill()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.manifests import FileRecord, ModelManifest
 from finetune_api.serveconfig import FetchReport, ServeConfig
 from finetune_artifacts import ArtifactError, DigestMismatch, FileDigest, NotFound, Store, Unreachable
+from finetune_artifacts.local import translated
 from finetune_artifacts.progress import LineProgress
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import monotonic, timestamp
@@ -113,7 +114,8 @@ class _Fetch:
             with storage_in_words(None, None):
                 self.moved = check_in_place(self.folder, manifest.files)
             return manifest
-        _remove_strangers(self.folder, manifest.files)
+        with translated(str(self.folder), "write"):
+            _remove_strangers(self.folder, manifest.files)
         last = [file for file in manifest.files if file.path == CONFIG]
         self._download(store, [file for file in manifest.files if file.path != CONFIG])
         self._download(store, last)

@@ -126,6 +126,10 @@ def test_defaults(helm: Helm) -> None:
     assert re.fullmatch(r"docker\.io/vllm/vllm-openai:v\d+\.\d+\.\d+", env(objects)["FINETUNE_SERVING_IMAGE"])
 
 
+def test_no_serving_image_is_none(helm: Helm) -> None:
+    assert env(helm.template("--set", "servingImage.repository="))["FINETUNE_SERVING_IMAGE"] == ""
+
+
 def test_images_and_store_reach_the_operator(helm: Helm) -> None:
     objects = helm.template("--values", str(CHART.parents[1] / "tests/chart/values/store.yaml"))
     spec = one(objects, "Deployment")["spec"]["template"]["spec"]

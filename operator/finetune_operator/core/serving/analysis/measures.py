@@ -60,7 +60,8 @@ def above_limit(rule: MetricRule, limit: float, canary: Totals) -> Claim:
     above = surely_above(histogram, limit)
     evidence = one_sample(1 - rule.percentile / 100, unit * above, unit * histogram.total)
     bound = min(b for b in histogram.bounds if b >= limit)
-    detail = f"; {percent(above / histogram.total)} of its {_noun(rule)} took longer than {duration(bound)}"
+    share = percent(above / histogram.total)
+    detail = f"; {share} of its {_noun(rule)} took longer than {duration(bound)}" if above else ""
     return Claim(f"above the limit of {duration(limit)}", evidence, detail)
 
 

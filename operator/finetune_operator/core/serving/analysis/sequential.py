@@ -9,8 +9,8 @@ answered it? While the canary is no worse, scores tell nothing, and the best gue
 e-value is how much better a model that expects higher scores from the canary guesses: a likelihood ratio of revision
 labels, a product over requests and therefore a function of totals. A model is the logistic curve
 P(canary | score) = sigma(a + d score); the slopes `SLOPES` are averaged, for an average of e-values is one again. For
-two scores, 0 and 1, this is the e-variable of Turner, Ly & Grünwald (2021) for 2x2 tables; with more it is the
-classifier two-sample test of Pandeva et al. (2022), the labels' side as in Lindon & Malek (2022).
+two scores, 0 and 1, this is the e-variable of Turner, Ly & Grünwald (2024) for 2x2 tables; with more it is the
+classifier two-sample test of Pandeva et al. (2024), the labels' side as in Lindon & Malek (2022).
 
 One sample. The binomial likelihood ratio against a limit, over the same slopes (Robbins 1970).
 

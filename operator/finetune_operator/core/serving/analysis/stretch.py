@@ -38,7 +38,7 @@ def stretched(histogram: Histogram, factor: float) -> list[float]:
         i = bisect_right(knots, log) - 1
         if i < 0:
             return 0.0
-        if counts[i] == counts[i + 1]:
+        if i + 1 == len(knots) or counts[i] == counts[i + 1]:
             return float(counts[i])
         width = knots[i + 1] - knots[i]
         t = (log - knots[i]) / width

@@ -167,9 +167,10 @@ def _check(d: DeploymentDraft) -> None:
 
 
 def _unanswered(d: DeploymentDraft, answer: Answer[VerifyReport] | Answer[CheckReport], reason: str, what: str) -> None:
-    """A Secret that is missing is waited for without end, anything else until `progressDeadline`."""
+    """A Secret that is missing is waited for without end, what fails until `progressDeadline`; a Job that runs has a
+    deadline of its own."""
     limit = parse_duration(d.spec.rollout.progress_deadline)
-    if not answer.waiting and d.due_in(d.rollout.stage_since, limit) <= 0:
+    if answer.reason and not answer.waiting and d.due_in(d.rollout.stage_since, limit) <= 0:
         take_back(
             d,
             "RolledBack",

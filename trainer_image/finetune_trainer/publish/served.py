@@ -18,7 +18,7 @@ Text = Annotated[str, Field(max_length=1024)]
 
 
 class EngineAnswer(WireModel):
-    """`served.json`, written by `served_engine.py`: answers, the error the model is to blame for, or why none was asked."""
+    """`served.json` of `served_engine.py`: answers, the error the model is to blame for, or why there are none."""
 
     format: int = 1
     engine: Text

@@ -18,7 +18,8 @@ import yaml
 from e2e.cluster import ApiServer
 from e2e.cluster.apiserver import free_ports
 from finetune_api.reports import PreflightReport
-from tests.chart.helm import NAMESPACE, REPO, Helm
+from finetune_api.serveconfig import CheckReport, VerifyReport
+from tests.chart.helm import CHART, NAMESPACE, REPO, Helm
 from tests.chart.pss import violations
 from tests.chart.test_operator_reads import environment
 
@@ -32,6 +33,12 @@ REPORT = PreflightReport(
     data_fingerprint="f1",
     at="2026-01-01T00:00:00Z",
 )
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+VERIFIED = VerifyReport(
+    exit_code=0, reason="Verified", message="whole", digest=DIGEST, gate_passed=True, at="2026-01-01T00:00:00Z"
+)
+ANSWERED = CheckReport(exit_code=0, reason="Checked", message="answers", at="2026-01-01T00:00:00Z")
+GATEWAY_API = str(CHART / "charts" / "gateway-api" / "crds")
 
 
 class Operator:
@@ -75,12 +82,17 @@ def kubeconfig(api: ApiServer, folder: Path) -> Path:
 def operator(need: Callable[[str], Path], helm: Helm, tmp_path: Path) -> Iterator[Operator]:
     for binary in ("etcd", "kube-apiserver", "kubectl"):
         need(binary)
-    settings = ["--set", "artifacts.uri=s3://artifacts/runs,artifacts.secretName=finetune-artifacts"]
+    settings = [
+        *("--set", "artifacts.uri=s3://artifacts/runs,artifacts.secretName=finetune-artifacts"),
+        *("--set", "gateway.name=public,gateway.namespace=edge,gateway.domain=models.example.com"),
+    ]
     with ApiServer() as api:
         for name in (NAMESPACE, "demo"):
             api.kubectl("create", "namespace", name)
         # Nobody else makes it here: the controller-manager is not running.
         api.kubectl("-n", "demo", "create", "serviceaccount", "default")
+        api.kubectl("apply", "--server-side", "-f", GATEWAY_API)
+        api.kubectl("wait", "--for=condition=Established", "-f", GATEWAY_API)
         api.kubectl("apply", "--server-side", "-f", "-", input=helm.text(*settings))
         env = os.environ | environment(helm.template(*settings))
         env |= {"KUBECONFIG": str(kubeconfig(api, tmp_path)), "FINETUNE_LISTEN": f"127.0.0.1:{free_ports(1)[0]}"}
@@ -95,6 +107,46 @@ def operator(need: Callable[[str], Path], helm: Helm, tmp_path: Path) -> Iterato
             process.wait()
 
 
+def terminated(report: Any) -> dict[str, Any]:
+    """A container's status at its end, with its last words."""
+    words = report.model_dump_json(by_alias=True, exclude_none=True)
+    ended = {"exitCode": 0, "message": words, "finishedAt": "2026-01-01T00:00:00Z"}
+    return {
+        "name": "main",
+        "image": "i",
+        "imageID": "i",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"terminated": ended},
+    }
+
+
+def set_status(api: ApiServer, kind: str, name: str, status: dict[str, Any]) -> None:
+    patch = json.dumps({"status": status})
+    api.kubectl("-ndemo", "patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def pod_of(api: ApiServer, owner: dict[str, Any], status: dict[str, Any]) -> None:
+    """What the controller-manager and a kubelet would make of a Job or Deployment."""
+    meta, template = owner["metadata"], owner["spec"]["template"]
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"]}
+    if owner["kind"] == "Deployment":  # between a Deployment and its pods stands a ReplicaSet
+        reference |= {"kind": "ReplicaSet", "name": f"{meta['name']}-5d59d67564"}
+    labels = template["metadata"].get("labels", {})
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{meta['name']}-0",
+            "labels": labels,
+            "ownerReferences": [reference | {"controller": True}],
+        },
+        "spec": template["spec"],
+    }
+    api.kubectl("-ndemo", "create", "-f", "-", input=json.dumps(pod))
+    set_status(api, "pod", f"{meta['name']}-0", status)
+
+
 def test_a_jobs_life_needs_no_right_that_the_chart_does_not_give(operator: Operator) -> None:
     api = operator.api
     operator.until(lambda: operator.find("lease", "finetune-operator", NAMESPACE), "the Lease")
@@ -102,22 +154,7 @@ def test_a_jobs_life_needs_no_right_that_the_chart_does_not_give(operator: Opera
 
     pod = operator.until(lambda: operator.find("pod", "support-bot-preflight"), "the preflight pod")
     assert violations(pod["spec"]) == []
-    ended = {
-        "name": pod["spec"]["containers"][0]["name"],
-        "image": "i",
-        "imageID": "i",
-        "ready": False,
-        "restartCount": 0,
-        "state": {
-            "terminated": {
-                "exitCode": 0,
-                "message": REPORT.model_dump_json(by_alias=True, exclude_none=True),
-                "finishedAt": "2026-01-01T00:00:00Z",
-            }
-        },
-    }
-    status = json.dumps({"status": {"phase": "Succeeded", "containerStatuses": [ended]}})
-    api.kubectl("-ndemo", "patch", "pod", "support-bot-preflight", "--subresource=status", "--type=merge", "-p", status)
+    set_status(api, "pod", "support-bot-preflight", {"phase": "Succeeded", "containerStatuses": [terminated(REPORT)]})
 
     job = operator.until(lambda: operator.find("job", "support-bot-1"), "the first attempt's Job")
     assert violations(job["spec"]["template"]["spec"]) == []
@@ -134,6 +171,63 @@ def test_a_jobs_life_needs_no_right_that_the_chart_does_not_give(operator: Opera
         lambda: json.loads(api.kubectl("-ndemo", "get", "events", "-o", "json"))["items"], "an Event about the job"
     )
 
+    operator.process.send_signal(signal.SIGTERM)
+    assert operator.process.wait(timeout=30) == 0, operator.log()
+    assert "orbidden" not in operator.log()
+
+
+def test_a_deployments_life_needs_no_right_that_the_chart_does_not_give(operator: Operator) -> None:
+    """Verified, started, checked, routed, promoted, scaled; the API server's part, the Gateway's and the kubelet's are
+    played by hand."""
+    api = operator.api
+    operator.until(lambda: operator.find("lease", "finetune-operator", NAMESPACE), "the Lease")
+    manifest = yaml.safe_load((REPO / "examples" / "05-serve.yaml").read_text())
+    manifest["spec"]["model"] = {"uri": "s3://artifacts/published", "secretRef": {"name": "finetune-artifacts"}}
+    api.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+
+    def deployment() -> dict[str, Any]:
+        return operator.find("modeldeployment", "support-bot")
+
+    def child(kind: str, role: str) -> dict[str, Any] | None:
+        selector = f"finetune.dev/deployment=support-bot,finetune.dev/role={role}"
+        items = json.loads(api.kubectl("-ndemo", "get", kind, "-l", selector, "-o", "json"))["items"]
+        return items[0] if items else None
+
+    verifier = operator.until(lambda: child("jobs", "verifier"), "the verifier's Job")
+    assert violations(verifier["spec"]["template"]["spec"]) == []
+    pod_of(api, verifier, {"phase": "Succeeded", "containerStatuses": [terminated(VERIFIED)]})
+
+    engine = operator.until(lambda: child("deployments", "engine"), "the engine's Deployment")
+    assert violations(engine["spec"]["template"]["spec"]) == []
+    operator.until(lambda: child("services", "engine"), "the engine's Service")
+    operator.until(lambda: operator.find("networkpolicy", "support-bot-engine"), "the engines' NetworkPolicy")
+    now = "2026-01-01T00:00:00Z"
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
+    pod_of(api, engine, {"phase": "Running", "conditions": [ready | {"type": "PodScheduled"}, ready]})
+
+    checker = operator.until(lambda: child("jobs", "checker"), "the checker's Job")
+    assert violations(checker["spec"]["template"]["spec"]) == []
+    pod_of(api, checker, {"phase": "Succeeded", "containerStatuses": [terminated(ANSWERED)]})
+
+    route = operator.until(lambda: operator.find("httproute", "support-bot"), "the route")
+    assert route["spec"]["hostnames"] == ["support-bot.demo.models.example.com"]
+    (parent,) = route["spec"]["parentRefs"]
+    assert (parent["namespace"], parent["name"]) == ("edge", "public")
+    said = {"observedGeneration": route["metadata"]["generation"], "status": "True", "lastTransitionTime": now}
+    conditions = [{"type": t, "reason": t, "message": "", **said} for t in ("Accepted", "ResolvedRefs")]
+    accepted = {"parentRef": parent, "controllerName": "example.com/gateway", "conditions": conditions}
+    set_status(api, "httproute", "support-bot", {"parents": [accepted]})
+
+    operator.until(lambda: deployment()["status"].get("phase") == "Healthy", "the promotion")
+    status = deployment()["status"]
+    assert status["stable"]["digest"] == DIGEST
+    assert status["url"] == "http://support-bot.demo.models.example.com"
+    jobs = [job["metadata"]["name"] for job in (verifier, checker)]
+    operator.until(lambda: all(operator.going("job", name) for name in jobs), "the removal of the Jobs that answered")
+
+    api.kubectl("-ndemo", "scale", "modeldeployment", "support-bot", "--replicas=2")
+    name = engine["metadata"]["name"]
+    operator.until(lambda: operator.find("deployment", name)["spec"]["replicas"] == 2, "the scaling")
     operator.process.send_signal(signal.SIGTERM)
     assert operator.process.wait(timeout=30) == 0, operator.log()
     assert "orbidden" not in operator.log()

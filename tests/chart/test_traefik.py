@@ -96,6 +96,18 @@ def route(namespace: str, host: str) -> dict[str, Any]:
     }
 
 
+def backend(namespace: str) -> list[dict[str, Any]]:
+    """A Service without a pod."""
+    named = {"namespace": namespace, "name": "bot"}
+    labels = {"labels": {"kubernetes.io/service-name": "bot"}}
+    ports = [{"port": 80, "targetPort": 8000}]
+    none: dict[str, Any] = {"addressType": "IPv4", "endpoints": [], "ports": [{"port": 8000}]}
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": {"ports": ports}},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": named | labels, **none},
+    ]
+
+
 def apply(api: ApiServer, *objects: dict[str, Any]) -> None:
     api.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(objects))
 
@@ -104,7 +116,7 @@ def apply(api: ApiServer, *objects: dict[str, Any]) -> None:
 def traefik(need: Callable[[str], Path], tmp_path: Path) -> Iterator[Traefik]:
     for binary in ("etcd", "kube-apiserver", "kubectl"):
         need(binary)
-    binary = need("traefik")
+    program = need("traefik")
     crds = str(CHART / "charts" / "gateway-api" / "crds")
     with ApiServer() as api:
         api.kubectl("apply", "--server-side", "-f", crds)
@@ -112,13 +124,8 @@ def traefik(need: Callable[[str], Path], tmp_path: Path) -> Iterator[Traefik]:
         for namespace in (NAMESPACE, "team-a", "team-b"):
             api.kubectl("create", "namespace", namespace)
         for namespace in ("team-a", "team-b"):
-            service = {"ports": [{"port": 80, "targetPort": 8000}]}
-            meta = {"name": "bot", "namespace": namespace}
-            apply(api, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
-            meta = {"name": "bot-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": "bot"}}
-            slice_ = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": meta}
-            apply(api, slice_ | {"addressType": "IPv4", "endpoints": [], "ports": [{"port": 8000}]})
-        running = Traefik(api, binary, tmp_path)
+            apply(api, *backend(namespace))
+        running = Traefik(api, program, tmp_path)
         try:
             yield running
         finally:

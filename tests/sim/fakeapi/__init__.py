@@ -5,7 +5,7 @@ differential test holds both to the same random script.
 """
 
 from .clock import FakeClock
-from .crds import install_crd, register_custom
+from .crds import install_crd, register_custom, resource_of
 from .errors import ApiError
 from .faults import Crash, CrashAtWrite, Cut, Die, Partition, Policy, RandomFaults, Refuse, Script, Stale, Together
 from .frontend import Frontend, Response
@@ -39,4 +39,5 @@ __all__ = [
     "World",
     "install_crd",
     "register_custom",
+    "resource_of",
 ]

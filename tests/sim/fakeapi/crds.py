@@ -15,6 +15,34 @@ if TYPE_CHECKING:
 Obj = dict[str, Any]
 
 
+def resource_of(
+    manifest: Obj, *, validate: Hook | None = None, default: Callable[[Obj], Obj] | None = None
+) -> Resource:
+    """What the stored version of a CRD manifest makes of a server: it can be shared by many."""
+    spec = manifest["spec"]
+    version = next(v for v in spec["versions"] if v["storage"])
+    schema = version.get("schema", {}).get("openAPIV3Schema", {})
+    shape = from_openapi(schema)
+    fields = dict(shape.fields) if isinstance(shape, Struct) else {}
+    names = spec["names"]
+    return Resource(
+        spec["group"],
+        version["name"],
+        names["plural"],
+        names["kind"],
+        spec["scope"] == "Namespaced",
+        tuple(names.get("shortNames", ())),
+        tuple(names.get("categories", ())),
+        tuple(version.get("subresources", {})),
+        generation=True,
+        unconditional_update=False,
+        custom=True,
+        scale=_scale(version.get("subresources", {}).get("scale")),
+        strategy=Custom(schema, validate=validate, default=default),
+        schema=Struct({**fields, "metadata": METADATA}),
+    )
+
+
 def install_crd(
     server: FakeApiServer,
     manifest: Obj,
@@ -23,30 +51,7 @@ def install_crd(
     default: Callable[[Obj], Obj] | None = None,
 ) -> Resource:
     """Serves the stored version of a CRD manifest; the object itself is stored too."""
-    spec = manifest["spec"]
-    version = next(v for v in spec["versions"] if v["storage"])
-    schema = version.get("schema", {}).get("openAPIV3Schema", {})
-    shape = from_openapi(schema)
-    fields = dict(shape.fields) if isinstance(shape, Struct) else {}
-    names = spec["names"]
-    resource = server.register(
-        Resource(
-            spec["group"],
-            version["name"],
-            names["plural"],
-            names["kind"],
-            spec["scope"] == "Namespaced",
-            tuple(names.get("shortNames", ())),
-            tuple(names.get("categories", ())),
-            tuple(version.get("subresources", {})),
-            generation=True,
-            unconditional_update=False,
-            custom=True,
-            scale=_scale(version.get("subresources", {}).get("scale")),
-            strategy=Custom(schema, validate=validate, default=default),
-            schema=Struct({**fields, "metadata": METADATA}),
-        )
-    )
+    resource = server.register(resource_of(manifest, validate=validate, default=default))
     crds = server.resource("apiextensions.k8s.io", "customresourcedefinitions")
     server.create(crds, "", manifest, {}, "fake")
     return resource

@@ -39,6 +39,8 @@ class FakeApiServer:
         self.writes = WriteLog()
         self.resources: dict[tuple[str, str], Resource] = {(r.group, r.plural): r for r in BUILTIN}
         self.gone_over_http = False
+        self.tracks_fields = True
+        """Keeps managedFields on updates; long simulations of clients that never apply save a third of their time."""
         self._ips = 0
         self._stored_otherwise: set[str] = set()
         for name in ("default", "kube-system"):
@@ -229,6 +231,8 @@ class FakeApiServer:
     # Shared steps
 
     def _created(self, resource: Resource, obj: Obj, who: managers.Manager) -> Obj:
+        if not self.tracks_fields:
+            return obj
         empty = self.empty(resource)
         return managers.update(None, obj, who, resource.type, self.clock.now(), resource.reset(""), empty)
 
@@ -245,6 +249,8 @@ class FakeApiServer:
         verb: str,
     ) -> Obj:
         scoped = codec.for_endpoint(resource, old, new, who.subresource)
+        if not self.tracks_fields:
+            return self.store_update(resource, old, scoped, params, who.subresource, verb)
         obj = managers.update(old, scoped, who, resource.type, self.clock.now(), resource.reset(who.subresource))
         return self.store_update(resource, old, obj, params, who.subresource, verb)
 

@@ -51,7 +51,7 @@ class Watchdog:
     def on_edit(self, name: str) -> None:
         self._edited.add(name)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self.violations.append(f"t={self._sim.loop.now:.2f}: {text}")
 
     @property
@@ -70,11 +70,11 @@ class Watchdog:
         obj = change.new or change.old
         assert obj is not None
         meta = obj["metadata"]
-        if change.key.plural in ("finetunejobs", "leases", "events"):
+        if change.key.plural in ("finetunejobs", "modeldeployments", "leases", "events"):
             return
         if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") != MANAGER:
-            self._say(f"the operator touched {change.key}, which is not its own")
-        if change.key.plural == "jobs":
+            self.say(f"the operator touched {change.key}, which is not its own")
+        if change.key.plural == "jobs" and LABEL_JOB in (meta.get("labels") or {}):
             if change.old is None:
                 self._created(obj)
             elif "deletionTimestamp" not in change.old["metadata"]:
@@ -91,17 +91,17 @@ class Watchdog:
         # Made twice only if somebody deleted the first before the operator could record it; its fence refuses the twin.
         unseen = number == newest and not (attempts.get(number) or {}).get("jobUid")
         if number < newest or (number == newest and not unseen):
-            self._say(f"attempt {number} after attempt {newest}")
+            self.say(f"attempt {number} after attempt {newest}")
         self._newest[owner] = number
         if number not in attempts:
-            self._say(f"attempt {number} was created before it was recorded")
+            self.say(f"attempt {number} was created before it was recorded")
         for pod in self._sim.alive_pods(name=labels[LABEL_JOB]):
             other = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
             if other >= number:
                 continue
             lost = (attempts.get(other) or {}).get("outcome") == "NodeLost"
             if not lost and not self._unreachable(pod):
-                self._say(f"attempt {number} was created while pod {pod['metadata']['name']} runs")
+                self.say(f"attempt {number} was created while pod {pod['metadata']['name']} runs")
 
     def _unreachable(self, pod: Obj) -> bool:
         node = self._sim.world.find("", "nodes", "", pod["spec"].get("nodeName", ""))
@@ -118,7 +118,7 @@ class Watchdog:
         labels = job["metadata"]["labels"]
         ftj = self._sim.world.find("finetune.dev", "finetunejobs", job["metadata"]["namespace"], labels[LABEL_JOB])
         if ftj is None:
-            self._say(f"Job {job['metadata']['name']} deleted although its FineTuneJob is gone")
+            self.say(f"Job {job['metadata']['name']} deleted although its FineTuneJob is gone")
             return
         status = ftj.get("status") or {}
         if labels.get(LABEL_ROLE) == ROLE_TRAINER:
@@ -134,7 +134,7 @@ class Watchdog:
             "DeadlineExceeded": True,
         }
         if not true.get(str(cause), False):
-            self._say(f"Job {job['metadata']['name']} was deleted by the operator: cause {cause!r} is not true")
+            self.say(f"Job {job['metadata']['name']} was deleted by the operator: cause {cause!r} is not true")
 
     def on_stop_request(self, probe: Probe) -> None:
         """The operator asks a gang to stop: some pod of it must really be about to go."""
@@ -145,7 +145,7 @@ class Watchdog:
         owner = pod["metadata"]["ownerReferences"][0]["uid"]
         gang = self._sim.world.api.owned_pods(owner)
         if not any(self._disturbed(p) for p in gang) and not self._sim.disturbed_recently(owner):
-            self._say(f"the gang of {pod['metadata']['name']} was asked to stop although nothing threatens it")
+            self.say(f"the gang of {pod['metadata']['name']} was asked to stop although nothing threatens it")
 
     def _disturbed(self, pod: Obj) -> bool:
         if "deletionTimestamp" in pod["metadata"] or _condition(pod, "DisruptionTarget"):
@@ -165,7 +165,7 @@ class Watchdog:
         before = (change.old.get("status") or {}).get("phase")
         after = (change.new.get("status") or {}).get("phase")
         if before in _TERMINAL and after != before and not (before == "Failed" and change.key.name in self._edited):
-            self._say(f"phase went from {before} to {after}")
+            self.say(f"phase went from {before} to {after}")
         numbers = [a["index"] for a in (change.new.get("status") or {}).get("attempts") or []]
         if numbers != sorted(set(numbers)):
-            self._say(f"attempts are listed as {numbers}")
+            self.say(f"attempts are listed as {numbers}")

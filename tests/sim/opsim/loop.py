@@ -8,6 +8,8 @@ from typing import Any
 
 from fakeapi.clock import START, FakeClock
 
+_TICK = 1e-9
+
 
 class _Jumping(selectors.DefaultSelector):
     loop: JumpingLoop
@@ -16,8 +18,9 @@ class _Jumping(selectors.DefaultSelector):
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("everything waits, and for nothing: a deadlock")
-        if not ready and timeout:
-            self.loop.now += timeout
+        # A timer may fire a clock's resolution early, and whoever finds that it is not time yet waits again: it must
+        # become time some day.
+        self.loop.now += timeout if timeout and not ready else _TICK
         return ready
 
 

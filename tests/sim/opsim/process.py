@@ -16,9 +16,13 @@ from fakeapi.routes import parse
 
 from finetune_api.reports import Progress
 from finetune_operator.core.plan import plan
+from finetune_operator.core.serving.plan import plan_deployment
+from finetune_operator.core.serving.traffic import claims_of
+from finetune_operator.core.serving.types import Target
 from finetune_operator.core.types import Config, Probe, Resource
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client, path_of
+from finetune_operator.kube.engine_client import EngineFailed, Mark
 from finetune_operator.kube.keys import Key
 from finetune_operator.kube.probe import ProbeFailed
 from finetune_operator.kube.store import Store
@@ -27,14 +31,17 @@ from finetune_operator.shell.prober import Prober
 from finetune_operator.shell.queue import WorkQueue
 from finetune_operator.shell.reconciler import Reconciler
 from finetune_operator.shell.resync import Resync, selectors
+from finetune_operator.shell.scraper import Scraper
 
+from .engines import Engine
 from .rundir import Trainer
 
 if TYPE_CHECKING:
     from .sim import Sim
 
 CLIENT = "operator"
-WATCHED = selectors(gateway_api=False, deployments=False)
+JOBS_ONLY = selectors(gateway_api=False, deployments=False)
+BOTH = selectors(gateway_api=True)
 CONFIG = Config(
     namespace="finetune-system",
     trainer_image="trainer:1",
@@ -42,6 +49,10 @@ CONFIG = Config(
     artifacts_uri="s3://bucket/runs",
     artifacts_secret="store",
     installation_key=b"k" * 32,
+    serving_image="vllm:1",
+    gateway="finetune-system/finetune",
+    gateway_domain="models.test",
+    hostname_patterns=("*.{namespace}.example.test",),
 )
 
 
@@ -74,6 +85,42 @@ class SimTalks:
             trainer.gang.request_stop(self._sim.world.clock.now(), reason)
 
 
+class SimEngines:
+    """Speaks to engine pods where the network lets it."""
+
+    def __init__(self, sim: Sim) -> None:
+        self._sim = sim
+
+    def _engine(self, target: Target) -> Engine:
+        sim = self._sim
+        sim.clients.catch_up()
+        process, engine = sim.world.kubelet.processes.get(target.uid), sim.clients.engines.get(target.uid)
+        if process is None or engine is None or process.node in sim.world.kubelet.unreachable or sim.pods_unreachable:
+            raise EngineFailed("no route")
+        if not engine.up or engine.crashed_at is not None:
+            raise EngineFailed("connection refused")
+        return engine
+
+    async def metrics(self, target: Target) -> bytes:
+        await asyncio.sleep(0.01)
+        return self._engine(target).exposition(self._sim.world.clock.now())
+
+    async def complete(self, target: Target, timeout: float) -> None:
+        await asyncio.sleep(0.01)
+        clock, answers = self._sim.world.clock, []
+        self._engine(target).arrive(clock.now(), answers.append, tokens=1)
+        waits = self._sim.loop.now + timeout
+        while not answers:
+            if self._sim.loop.now >= waits:
+                raise EngineFailed(f"no answer within {timeout:g} s", Mark.GIVEN_UP)
+            await asyncio.sleep(0.25)
+            self._engine(target).catch_up(clock.now())
+        if answers[0] == "error":
+            raise EngineFailed("answered 500", Mark.REFUSED)
+        if answers[0] != "ok":
+            raise EngineFailed("the connection was closed before an answer")
+
+
 class OperatorProcess:
     """Runs until killed; `ended` says how a process ended that ended by itself."""
 
@@ -85,7 +132,9 @@ class OperatorProcess:
         self.transport = sim.world.transport(client)
         loop = sim.loop
         self.client = Client(self.transport)
-        self.store = Store()
+        self._config = sim.config
+        self._watched = BOTH if sim.serves else JOBS_ONLY
+        self.store = Store(claims=lambda md: claims_of(md, self._config))
         self.queue: WorkQueue[Key] = WorkQueue(clock=loop.time, jitter=self._rng.random)
         self.election = Election(
             self.client,
@@ -95,19 +144,22 @@ class OperatorProcess:
             now=self._now,
         )
         self.resync = Resync(
-            self.client, self.store, enqueue=self.queue.add, clock=loop.time, interval=300.0, selectors=WATCHED
+            self.client, self.store, enqueue=self.queue.add, clock=loop.time, interval=300.0, selectors=self._watched
         )
         self.prober = Prober(SimTalks(sim), on_sample=self._on_sample, clock=loop.time, now=self._now, poll_seconds=2.0)
+        self.scraper = Scraper(SimEngines(sim), on_look=self.queue.add, clock=loop.time, now=self._now)
         self.reconciler = Reconciler(
             client=self.client,
             store=self.store,
             queue=self.queue,
             plan=plan,
-            config=CONFIG,
+            plan_deployment=plan_deployment if sim.serves else None,
+            config=self._config,
             now=self._now,
             clock=loop.time,
             instance=identity,
             polls=self.prober,
+            scrapes=self.scraper,
         )
         self.leading = False
         self.ended: BaseException | None = None
@@ -146,8 +198,14 @@ class OperatorProcess:
         learned = self._start(self._learn(), "first LIST")
         await self._first_of(lease, learned)
         workers = [self._start(self.reconciler.work(), f"worker {n}") for n in range(4)]
-        others = [self._start(self.prober.run(), "probes"), self._start(self.resync.run(), "resync")]
-        watches = [self._start(self._watch(kind, selector), f"watch {kind.kind}") for kind, selector in WATCHED.items()]
+        others = [
+            self._start(self.prober.run(), "probes"),
+            self._start(self.scraper.run(), "engines"),
+            self._start(self.resync.run(), "resync"),
+        ]
+        watches = [
+            self._start(self._watch(kind, selector), f"watch {kind.kind}") for kind, selector in self._watched.items()
+        ]
         await self._first_of(lease, *workers, *others, *watches)
 
     def _start(self, coro: Any, name: str) -> asyncio.Task[Any]:

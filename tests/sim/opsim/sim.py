@@ -8,29 +8,49 @@ from types import TracebackType
 from typing import Any
 
 from fakeapi import Policy, World, install_crd
+from fakeapi.jsontools import parse_time
 
+from .clients import Clients
 from .invariants import Watchdog
 from .loop import JumpingLoop, LoopClock
-from .process import CLIENT, OperatorProcess
+from .models import Model
+from .process import CLIENT, CONFIG, OperatorProcess
 from .rundir import Gang, RunDirectory, Trainer
+from .serving import DeploymentView, kinds
+from .serving_invariants import ServingWatchdog
 from .view import FTJ, NAME, NAMESPACE, JobView, crd
 
 Obj = dict[str, Any]
 
 
-class Sim(JobView):
-    """`with Sim(seed) as sim: sim.submit(); sim.start_operator(); sim.until(lambda: …)`"""
+class Sim(DeploymentView, JobView):
+    """`with Sim(seed) as sim: sim.submit(); sim.start_operator(); sim.until(lambda: …)`
 
-    def __init__(self, seed: int = 0, *, nodes: int = 3, policy: Policy | None = None) -> None:
+    `serves`: the cluster has ModelDeployments and a Gateway as well.
+    """
+
+    def __init__(self, seed: int = 0, *, nodes: int = 3, policy: Policy | None = None, serves: bool = False) -> None:
         self.seed = seed
+        self.serves = serves
+        self.config = CONFIG
+        """Of operators that are started from now on."""
         self.loop = JumpingLoop()
         self.world = World(seed=seed, programs=self.program_of, policy=policy, clock=LoopClock(self.loop))
+        self.world.server.tracks_fields = False
         for n in range(nodes):
             self.world.add_node(f"n{n}", {"nvidia.com/gpu": "4"})
         for namespace in (NAMESPACE, "finetune-system"):
             self.world.api.create("", "namespaces", "", {"metadata": {"name": namespace}})
         install_crd(self.world.server, crd())
         self.runs: dict[str, RunDirectory] = {}
+        self.models: dict[str, Model] = {}
+        self.clients = Clients(self.world, seed)
+        if serves:
+            for kind in kinds():
+                self.world.server.register(kind)
+            self.world.controllers.append(self.clients)
+            self.publish("s3://models/v1")
+            self.publish("s3://models/v2")
         self.pods_unreachable = False
         self.skew = 0.0
         """Seconds by which the operator's wall clock is wrong."""
@@ -38,6 +58,7 @@ class Sim(JobView):
         self._disturbed: set[str] = set()
         self.failures: list[BaseException] = []
         self.watchdog = Watchdog(self)
+        self.serving_watchdog = ServingWatchdog(self)
         self.operator: OperatorProcess | None = None
         self.processes: list[OperatorProcess] = []
         self.started = 0
@@ -61,6 +82,12 @@ class Sim(JobView):
 
     def on_edit(self, name: str) -> None:
         self.watchdog.on_edit(name)
+
+    def on_wipe(self, name: str) -> None:
+        self.serving_watchdog.on_wipe(name)
+
+    def seconds_since(self, stamp: str) -> float:
+        return self.world.clock.now() - parse_time(stamp)
 
     # The operator
 

@@ -79,7 +79,13 @@ class JobView:
     def attempts(self, name: str = NAME) -> list[Obj]:
         return list(self.status(name).get("attempts") or [])
 
+    def serving_program(self, pod: Obj) -> Program | None:
+        """Of a ModelDeployment's pod, where those are simulated."""
+        return None
+
     def program_of(self, pod: Obj) -> Program:
+        if (program := self.serving_program(pod)) is not None:
+            return program
         labels = pod["metadata"].get("labels") or {}
         run = self.run_of(labels.get(LABEL_JOB, ""))
         role = labels.get(LABEL_ROLE)

@@ -40,6 +40,10 @@ def controlled_by(obj: Obj, uid: str) -> bool:
 class DeploymentController(Controller):
     name = "deployment-controller"
 
+    def __init__(self, server: FakeApiServer) -> None:
+        super().__init__(server)
+        self._hashes: dict[tuple[str, int], str] = {}
+
     def step(self) -> bool:
         sets = self.cluster.objects("apps", "replicasets")
         for deployment in self.cluster.objects("apps", "deployments"):
@@ -51,7 +55,7 @@ class DeploymentController(Controller):
         return False
 
     def _sync(self, deployment: Obj, own: list[Obj]) -> bool:
-        wanted = digest(deployment["spec"]["template"])[:10]
+        wanted = self._hash(deployment)
         current = next((s for s in own if s["metadata"]["labels"].get(HASH) == wanted), None)
         if current is None:
             self._create_set(deployment, wanted, len(own) + 1)
@@ -63,6 +67,13 @@ class DeploymentController(Controller):
                 self.cluster.put("apps", "replicasets", new)
                 return True
         return self._report(deployment, own, current)
+
+    def _hash(self, deployment: Obj) -> str:
+        """Of the template, which changes with the generation at most."""
+        key = (deployment["metadata"]["uid"], deployment["metadata"]["generation"])
+        if key not in self._hashes:
+            self._hashes[key] = digest(deployment["spec"]["template"])[:10]
+        return self._hashes[key]
 
     def _create_set(self, deployment: Obj, wanted: str, number: int) -> None:
         meta = deployment["metadata"]
@@ -94,27 +105,26 @@ class DeploymentController(Controller):
             "availableReplicas": ready,
             "unavailableReplicas": max(0, max(total, wanted) - ready),
         }
-        status = {k: v for k, v in status.items() if v}
         available = ready >= wanted - wanted // 4
         reason = "MinimumReplicasAvailable" if available else "MinimumReplicasUnavailable"
-        new = {**deployment, "status": {**status, "conditions": (deployment.get("status") or {}).get("conditions", [])}}
-        new = copy(new)
-        self._condition(new, "Available", available, reason)
-        self._condition(new, "Progressing", True, "NewReplicaSetAvailable")
-        if new["status"] == deployment.get("status"):
+        status = {k: v for k, v in status.items() if v}
+        status["conditions"] = [
+            self._condition(deployment, "Available", available, reason),
+            self._condition(deployment, "Progressing", True, "NewReplicaSetAvailable"),
+        ]
+        if status == deployment.get("status"):
             return False
-        self.cluster.put("apps", "deployments", new, "status")
+        self.cluster.put("apps", "deployments", {**deployment, "status": status}, "status")
         return True
 
-    def _condition(self, obj: Obj, kind: str, true: bool, reason: str) -> None:
+    def _condition(self, obj: Obj, kind: str, true: bool, reason: str) -> Obj:
         found = condition(obj, kind)
         status = "True" if true else "False"
         if found is not None and (found["status"], found["reason"]) == (status, reason):
-            return
+            return found
         now = rfc3339(self.cluster.now)
-        new = {"type": kind, "status": status, "reason": reason, "lastTransitionTime": now, "lastUpdateTime": now}
-        others = [c for c in obj["status"]["conditions"] if c["type"] != kind]
-        obj["status"]["conditions"] = [*others, {**new, "message": reason}]
+        new = {"type": kind, "status": status, "reason": reason, "message": reason}
+        return {**new, "lastTransitionTime": now, "lastUpdateTime": now}
 
 
 class ReplicaSetController(Controller):

@@ -1,4 +1,7 @@
-"""The Job controller, for the Jobs that this project makes: Indexed, with tracking finalizers."""
+"""The Job controller, for the Jobs that this project makes: Indexed, or of a single pod; with tracking finalizers.
+
+The pod of a NonIndexed Job is treated as index 0, and says nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def index_of(pod: Obj) -> int:
-    return int((pod["metadata"].get("annotations") or {}).get(INDEX, "-1"))
+    return int((pod["metadata"].get("annotations") or {}).get(INDEX, "0"))
 
 
 def ranges(numbers: set[int]) -> str:
@@ -85,7 +88,7 @@ class JobController(Controller):
             return self._finish(job, pods)
         if job["spec"].get("suspend"):
             return self._suspend(job, pods)
-        done = numbers((job.get("status") or {}).get("completedIndexes", ""))
+        done = self._done(job)
         if len(done) >= job["spec"].get("completions", 1):
             return self._target(
                 job, "SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods"
@@ -115,8 +118,9 @@ class JobController(Controller):
         new = copy(job)
         status = new["status"]
         if pod["status"].get("phase") == "Succeeded":
-            done = numbers(status.get("completedIndexes", "")) | {index_of(pod)}
-            status["completedIndexes"] = ranges(done)
+            done = self._done(job) | {index_of(pod)}
+            if job["spec"]["completionMode"] == "Indexed":
+                status["completedIndexes"] = ranges(done)
             status["succeeded"] = len(done)
         else:
             action, message = judge(job, pod)
@@ -127,6 +131,14 @@ class JobController(Controller):
                     new, "FailureTarget", "True", self.cluster.now, reason="PodFailurePolicy", message=message
                 )
         self.cluster.put("batch", "jobs", new, "status")
+
+    @staticmethod
+    def _done(job: Obj) -> set[int]:
+        status = job.get("status") or {}
+        if job["spec"]["completionMode"] == "Indexed":
+            return numbers(status.get("completedIndexes", ""))
+        assert job["spec"].get("completions", 1) == 1, "NonIndexed Jobs of several pods are not simulated"
+        return set(range(status.get("succeeded", 0)))
 
     def _count(self, job: Obj, pods: list[Obj]) -> bool:
         new = copy(job)
@@ -232,8 +244,9 @@ class JobController(Controller):
         meta, template = job["metadata"], copy(job["spec"]["template"])
         labels = dict(template.get("metadata", {}).get("labels") or {})
         annotations = dict(template.get("metadata", {}).get("annotations") or {})
-        labels[INDEX] = annotations[INDEX] = str(index)
         indexed = job["spec"]["completionMode"] == "Indexed"
+        if indexed:
+            labels[INDEX] = annotations[INDEX] = str(index)
         suffix = "".join(self._rng.choices(_SUFFIX, k=5))
         base = f"{meta['name']}-{index}" if indexed else meta["name"]
         spec = template["spec"]

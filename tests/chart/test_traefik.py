@@ -61,6 +61,10 @@ class Traefik:
             e["type"]: e["status"] for e in entries if e.get("observedGeneration") == found["metadata"]["generation"]
         }
 
+    def finalizers(self, kind: str, name: str) -> list[str]:
+        found = json.loads(self.api.kubectl("-n", NAMESPACE, "get", f"{kind}.{KINDS}", name, "-o", "json"))
+        return list(found["metadata"].get("finalizers", []))
+
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + 60
         while not condition():
@@ -156,6 +160,8 @@ def test_it_takes_a_route_of_any_namespace_and_is_refused_nothing(traefik: Traef
     traefik.until(lambda: traefik.answer("bot.team-a.models.example.com") == 503, "an answer for the route")
     assert traefik.answer("bot.team-b.models.example.com") == 404
     assert "orbidden" not in traefik.log()
+    # Nothing holds what `helm uninstall` deletes.
+    assert traefik.finalizers("gatewayclass", "finetune-operator") + traefik.finalizers("gateway", "finetune") == []
 
 
 def test_namespaces_it_does_not_watch_are_none_of_its_business(traefik: Traefik, helm: Helm) -> None:

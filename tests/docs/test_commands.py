@@ -50,6 +50,23 @@ def test_fences_are_closed_and_say_their_language(page: Path) -> None:
     assert all(fences[::2]), "a code block without a language"
 
 
+@pytest.mark.parametrize("folder", ["design"])
+def test_every_note_is_in_its_index(folder: str) -> None:
+    notes = {p.name for p in (REPO / "docs" / folder).glob("*.md")} - {"README.md"}
+    assert notes <= set(LINK.findall((REPO / "docs" / folder / "README.md").read_text()))
+
+
+def test_every_guide_is_reached_from_the_readme() -> None:
+    seen: set[Path] = set()
+    ahead = [REPO / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page not in seen and page.suffix == ".md":
+            seen.add(page)
+            ahead += [(page.parent / target).resolve() for target in LINK.findall(page.read_text())]
+    assert set((REPO / "docs").rglob("*.md")) <= seen
+
+
 def test_commands_are_found_and_their_kinds_known() -> None:
     found = all_commands()
     assert len(found) > 40

@@ -144,6 +144,37 @@ def test_an_engine_that_could_not_be_seen_when_the_step_began_is_counted_from_wh
     assert rig.requests(step=True)["bbb"] == 2
 
 
+def test_a_pod_that_was_away_for_a_moment_loses_nothing() -> None:
+    rig = Rig()
+    rig.round()
+    rig.engines["u2"].serve(0.2)
+    rig.watch.unanswered(CANARY, EngineFailed("POST /v1/completions: connection refused"))
+    rig.follow(scrape(STABLE))
+    rig.round()
+    engines = rig.watch.engines()
+    assert engines is not None
+    assert set(engines.pods) == {"u1"}
+    rig.engines["u2"].serve(0.2)
+    rig.follow(scrape(STABLE, CANARY))
+    rig.round()
+    assert rig.requests()["bbb"] == 2
+    assert rig.view().synthetic_error is None, "that was before"
+
+
+def test_a_pod_that_was_away_when_the_step_began_is_counted_from_its_return() -> None:
+    rig = Rig()
+    rig.round()
+    rig.follow(scrape(STABLE))
+    rig.engines["u2"].serve(0.2)
+    rig.follow(scrape(STABLE, step="s2"))
+    rig.round()
+    rig.follow(scrape(STABLE, CANARY, step="s2"))
+    rig.round()
+    rig.engines["u2"].serve(0.2, 0.2)
+    rig.round()
+    assert rig.requests(step=True)["bbb"] == 2
+
+
 def test_busy_since_the_look_after_which_nothing_came() -> None:
     rig = Rig()
     canary = rig.engines["u2"]

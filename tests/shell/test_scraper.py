@@ -230,7 +230,7 @@ def test_a_window_that_changes_during_a_round_begins_with_the_next() -> None:
 
 def test_wanting_the_same_again_changes_nothing() -> None:
     async def story(scraper: Scraper, pods: Pods, woken: list[Key]) -> None:
-        for _ in range(30):
+        for _ in range(29):
             scraper.want(KEY, scrape(STABLE, CANARY))
             await asyncio.sleep(1)
         assert len(pods.looks) == 4
@@ -244,6 +244,7 @@ def test_no_longer_wanted_ends_looking_and_the_window() -> None:
         scraper.want(KEY, scrape(STABLE))
         await asyncio.sleep(1)
         scraper.want(KEY, None)
+        await asyncio.sleep(15)
         assert scraper.engines(KEY) is None
         await asyncio.sleep(100)
         assert len(pods.looks) == 1
@@ -251,6 +252,23 @@ def test_no_longer_wanted_ends_looking_and_the_window() -> None:
         scraper.want(KEY, scrape(STABLE))
         await asyncio.sleep(1)
         assert scraper.engines(KEY).looks == 1  # type: ignore[union-attr]
+
+    with_scraper(story)
+
+
+def test_one_pass_without_an_opinion_ends_nothing() -> None:
+    async def story(scraper: Scraper, pods: Pods, woken: list[Key]) -> None:
+        scraper.want(KEY, scrape(STABLE))
+        await asyncio.sleep(1)
+        pods.engines["u1"].serve(0.2)
+        await asyncio.sleep(15)
+        scraper.want(KEY, None)
+        assert scraper.engines(KEY) is not None
+        scraper.want(KEY, scrape(STABLE))
+        await asyncio.sleep(30)
+        engines = scraper.engines(KEY)
+        assert engines is not None
+        assert (engines.looks, engines.totals["aaa"].requests) == (4, 1)
 
     with_scraper(story)
 

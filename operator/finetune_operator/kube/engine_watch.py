@@ -45,6 +45,8 @@ class EngineWatch:
         self.scrape = scrape
         self._since = now
         self._pods: dict[str, _Pod] = {}
+        self._away: dict[str, _Pod] = {}
+        """Not looked at now (not ready, for a moment); where their differences start from must not be lost."""
         self._totals: defaultdict[str, Sums] = defaultdict(Sums)
         self._step_totals: defaultdict[str, Sums] = defaultdict(Sums)
         self._looks = 0
@@ -55,14 +57,17 @@ class EngineWatch:
         old, self.scrape = self.scrape, scrape
         wanted = {target.uid for target in scrape.targets}
         for uid in [uid for uid in self._pods if uid not in wanted]:
-            del self._pods[uid]
+            self._away[uid] = self._pods.pop(uid)
         if scrape.window != old.window:
             self._totals.clear()
+            self._away.clear()
             self._looks, self._since = 0, now
             self._window_begun = False
         if (scrape.window, scrape.step) != (old.window, old.step):
             self._step_totals.clear()
             self._step_begun = False
+            for pod in self._away.values():
+                pod.last = None
             return True
         return False
 
@@ -129,7 +134,12 @@ class EngineWatch:
         )
 
     def _pod(self, target: Target) -> _Pod:
-        return self._pods.setdefault(target.uid, _Pod(target.revision))
+        if target.uid not in self._pods:
+            back = self._away.pop(target.uid, None)
+            pod = self._pods[target.uid] = _Pod(target.revision)
+            if back is not None:
+                pod.last, pod.last_at, pod.owed = back.last, back.last_at, back.owed
+        return self._pods[target.uid]
 
     def _add(self, revision: str, found: Change) -> None:
         if self._window_begun:

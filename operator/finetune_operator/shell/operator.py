@@ -45,8 +45,8 @@ from finetune_operator.shell.tasks import before_stop, first_of, persistently
 log = logging.getLogger(__name__)
 _DRAIN = 10.0
 _STANDBY_SILENCE = 60.0
-_ROUTINE = 4
-"""Passes about mere progress at the same time."""
+_ROUTINE_SHARE = 4
+"""One in so many workers may be busy with mere progress."""
 
 
 def utc_now() -> datetime:
@@ -67,7 +67,8 @@ class Operator:
         self._metrics = Metrics()
         claims = partial(claims_of, config=options.plan_config(b""))
         self._store = Store(claims)
-        self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random, routine_max=_ROUTINE)
+        routine = max(1, options.workers // _ROUTINE_SHARE)
+        self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random, routine_max=routine)
         self._transport = AiohttpTransport(access.server, lambda: open_session(access))
         self._client = Client(self._transport, max_writes=options.max_writes, observer=self._metrics.api_call)
         self._lag = LagMeter(self._clock, self._metrics)
@@ -93,7 +94,7 @@ class Operator:
         self._pace = Pace(
             options.progress_write_seconds,
             runs=lambda: self._prober.targets if self._prober is not None else 0,
-            places=_ROUTINE,
+            places=routine,
         )
         self._metrics.sampled(
             queue=lambda: {"ready": len(self._queue), "delayed": self._queue.delayed, "running": self._queue.running},

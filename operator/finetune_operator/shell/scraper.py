@@ -40,6 +40,7 @@ class _Watched:
     asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     view: Engines | None = None
     rounds: asyncio.Task[None] | None = None
+    wanted: bool = True
 
 
 class Scraper:
@@ -69,15 +70,19 @@ class Scraper:
         return watched.view if watched is not None else None
 
     def want(self, key: Key, scrape: Scrape | None) -> None:
-        """What the newest plan asks for; None ends looking, and with it the window."""
-        if scrape is None:
-            self.forget(key)
-            return
+        """What the newest plan asks for. None ends looking, and with it the window, unless it is wanted again before
+        the next round: a pass that only stores a decision may have no opinion."""
         watched = self._watched.get(key)
+        if scrape is None:
+            if watched is not None:
+                watched.wanted = False
+            return
         if watched is None:
             watched = self._watched[key] = _Watched(EngineWatch(scrape, self._now()))
             watched.rounds = asyncio.create_task(self._rounds(key, watched), name=f"engines of {key}")
-        elif scrape != watched.watch.scrape and watched.watch.follow(scrape, self._now()):
+            return
+        watched.wanted = True
+        if scrape != watched.watch.scrape and watched.watch.follow(scrape, self._now()):
             watched.view = watched.watch.engines()
             watched.wake.set()
 
@@ -100,7 +105,7 @@ class Scraper:
                 task.cancel()
 
     async def _rounds(self, key: Key, watched: _Watched) -> None:
-        while True:
+        while watched.wanted:
             watched.wake.clear()
             due = self._clock() + watched.watch.scrape.interval
             try:
@@ -112,6 +117,10 @@ class Scraper:
                     await watched.wake.wait()
             except TimeoutError:
                 continue
+        if self._watched.get(key) is watched:
+            del self._watched[key]
+        for asked in watched.asking.values():
+            asked.cancel()
 
     async def _round(self, key: Key, watched: _Watched) -> None:
         scrape = watched.watch.scrape

@@ -36,7 +36,8 @@ def seen_plan(observed: Observed, now: datetime, config: Config) -> Plan:
 def seen_deployment(observed: DeploymentObserved, now: datetime, config: Config) -> Plan:
     """Says in status how much it saw."""
     jobs = [job["metadata"]["name"] + " " + job["status"].get("phase", "") for job in observed.fine_tune_jobs]
-    status = {"phase": "Pending", "message": f"gateway api {config.gateway_api}, jobs {jobs}"}
+    others = sorted({claim.owner for claim in observed.claims.values()})
+    status = {"phase": "Pending", "message": f"gateway api {config.gateway_api}, jobs {jobs}", "reason": str(others)}
     old = observed.deployment.get("status") or {}
     return Plan() if {k: old.get(k) for k in status} == status else Plan(status=status)
 
@@ -196,6 +197,21 @@ async def test_a_deployment_sees_its_job_finish(start: Start, world: World) -> N
     world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob())
     await one.until(lambda: one.deployment().get("message") == "gateway api True, jobs ['bot Running']")
     assert 'finetune_operator_deployments{phase="Pending"} 1.0' in (await one.get("/metrics"))[1]
+
+
+async def test_two_deployments_at_one_address_learn_of_each_other(start: Start, world: World) -> None:
+    def at(name: str, host: str) -> Json:
+        body = new_modeldeployment(name)
+        return {**body, "spec": {**body["spec"], "traffic": {"hostnames": [host]}}}
+
+    one = await start("--policy-hostnames", "*")
+    world.api.create("finetune.dev", "modeldeployments", "team", at("chat", "a.example.com"))
+    world.api.create("finetune.dev", "modeldeployments", "team", at("other", "b.example.com"))
+    await one.until(lambda: one.deployment().get("reason") == one.deployment("other").get("reason") == "[]")
+    chat = world.find("finetune.dev", "modeldeployments", "team", "chat")
+    world.api.put("finetune.dev", "modeldeployments", {**chat, "spec": at("chat", "b.example.com")["spec"]})
+    await one.until(lambda: one.deployment().get("reason") == "['team/other']")
+    await one.until(lambda: one.deployment("other").get("reason") == "['team/chat']")
 
 
 async def test_without_the_gateway_api_jobs_go_on_and_it_makes_place_when_it_appears(

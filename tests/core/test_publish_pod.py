@@ -53,6 +53,10 @@ def pod(*states: dict[str, Any], phase: str = "Pending") -> dict[str, Any]:
             pod(ended(0), {"running": {}}, waiting()),
             "asking the serving image whether it answers as the trained model does",
         ),
+        (
+            pod(ended(0), ended(70), waiting(), phase="Failed"),
+            "asking the serving image whether it answers as the trained model does",
+        ),
         (pod(ended(0), ended(0), {"running": {}}, phase="Running"), "checking the gate and uploading"),
     ],
 )

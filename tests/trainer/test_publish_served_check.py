@@ -131,6 +131,7 @@ def test_an_image_without_vllm_gets_words(volume: Volume) -> None:
     [
         ("CUDA out of memory. Tried to allocate 2 GiB", 71, "OutOfMemory", "raise spec.publish.servedCheck.resources"),
         ("Free memory on device (3/80 GiB) on startup is less", 71, "OutOfMemory", "--gpu-memory-utilization"),
+        ("Available memory on node 0 (0.1/0.7 GiB) is less than requested", 71, "OutOfMemory", "out of memory: Avail"),
         ("CUDA error: an illegal memory access", 75, "Device", "the device failed: RuntimeError: CUDA error"),
         ("Engine core initialization failed. See root cause above.", 70, "EngineCrashed", "the engine died"),
     ],

@@ -221,7 +221,10 @@ def _follow(d: Draft, publish: PublishStatus) -> None:
         why = Reason.GATE_FAILED if publish.outcome is Outcome.GATE_FAILED else str(publish.outcome)
         message = publish.message or ""
         if publish.exit_code == ExitCode.GATE_FAILED:
-            message += ". Edit spec.evaluation or spec.publish.servedCheck to publish without training again"
+            message = (
+                message.rstrip(".")
+                + ". Edit spec.evaluation or spec.publish.servedCheck to publish without training again"
+            )
         d.phase(Phase.FAILED, why, message)
         d.condition(ConditionType.PUBLISHED, False, why, message)
         d.condition(ConditionType.FAILED, True, why, message)

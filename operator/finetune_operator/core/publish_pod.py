@@ -32,7 +32,8 @@ def doing(pod: Obj | None) -> str:
     """For people, while it works."""
     stages = list(init_containers(pod)) if pod is not None else []
     for status in stages:
-        if container_ended(status) is None:
+        ended = container_ended(status)
+        if ended is None or ended.exit_code != 0:
             return _DOING.get(str(status.get("name")), _WITHOUT_CHECK)
     return _FINISHING if stages else _WITHOUT_CHECK
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 DONE, INVALID_SPEC, FAILED, OUT_OF_MEMORY, DEVICE = 0, 64, 70, 71, 75
 CPU_CACHE_BYTES = 256 << 20
-_MEMORY = ("out of memory", "can't allocate memory", "std::bad_alloc", "free memory on device", "no available memory")
+_MEMORY = ("out of memory", "can't allocate memory", "std::bad_alloc", "free memory on device", "available memory")
 _DEVICE = ("cuda error", "cublas", "cudnn", "nccl", "nvidia driver", "no cuda gpus", "hip error", "ecc error")
 _ENGINE = ("engine core", "enginecore", "enginedead", "workerproc", "engine process")
 _NO_PLATFORM = ("failed to infer device type",)

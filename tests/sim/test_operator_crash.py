@@ -8,27 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import pytest
-from fakeapi import CrashAtWrite
-from fakeapi.routes import Call
+from crashes import CrashAtOwnWrite
 from opsim import Sim
 
 from finetune_operator.core.names import LABEL_ATTEMPT, LABEL_ROLE
-
-
-@dataclass
-class CrashAtOwnWrite(CrashAtWrite):
-    """Renewals of the Lease are not counted: they are everywhere, and dying there is dying anywhere."""
-
-    def before(self, call: Call) -> Any:
-        return None if call.resource.kind == "Lease" else super().before(call)
-
-    def after(self, call: Call, status: int) -> Any:
-        return None if call.resource.kind == "Lease" else super().after(call, status)
 
 
 def _training(sim: Sim, steps: int) -> bool:

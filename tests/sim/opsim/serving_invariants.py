@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeapi.store import Change
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .sim import Sim
 
 Obj = dict[str, Any]
+T = TypeVar("T")
 MEMORY = 6.0
 """Seconds for which what was true counts still: a plan is made from a reading that is a little old."""
 
@@ -39,6 +40,7 @@ class ServingWatchdog:
         self._sim = sim
         self._ready: dict[tuple[str, str], list[tuple[float, int]]] = {}
         self._wanted: dict[str, list[tuple[float, int]]] = {}
+        self._statuses: dict[str, list[tuple[float, Obj]]] = {}
         self._stable: dict[str, str] = {}
         self._wiped: set[str] = set()
         self.promotions = 0
@@ -64,6 +66,8 @@ class ServingWatchdog:
             self._note_ready(name, obj["metadata"]["labels"].get(LABEL_REVISION, ""))
         elif plural == "modeldeployments":
             self._note_wanted(change)
+            if change.new is not None:
+                self._note(self._statuses.setdefault(change.key.name, []), change.new.get("status") or {})
             if ours and change.old is not None and change.new is not None:
                 self._status(change.key.name, change.old, change.new)
         elif plural == "httproutes" and ours and change.new is not None:
@@ -86,12 +90,12 @@ class ServingWatchdog:
         if change.new is not None:
             self._note(self._wanted.setdefault(change.key.name, []), int(change.new["spec"]["replicas"]))
 
-    def _note(self, entries: list[tuple[float, int]], value: int) -> None:
+    def _note(self, entries: list[tuple[float, T]], value: T) -> None:
         entries.append((self._now, value))
         while len(entries) > 1 and entries[1][0] < self._now - MEMORY:
             entries.pop(0)
 
-    def _recent(self, entries: list[tuple[float, int]]) -> list[int]:
+    def _recent(self, entries: list[tuple[float, T]]) -> list[T]:
         """What held at some moment of the last seconds: the newest value before them, and all since."""
         since = [value for at, value in entries if at >= self._now - MEMORY]
         before = [value for at, value in entries if at < self._now - MEMORY]
@@ -108,6 +112,13 @@ class ServingWatchdog:
             return None
         return ModelDeploymentSpec.model_validate(md["spec"]), md.get("status") or {}
 
+    def _intended(self, name: str, status: Obj) -> Obj:
+        """The status that a write may be based on: the present one, or the one that was just wiped."""
+        if status.get("stable") or status.get("rollout") or name not in self._wiped:
+            return status
+        known = [s for s in self._recent(self._statuses.get(name, [])) if s.get("stable") or s.get("rollout")]
+        return known[-1] if known else status
+
     def _in_effect(self, name: str) -> dict[str, int]:
         spec = self._sim.world.gateway.in_effect.get(("team", name))
         return weights_of({"spec": spec}, name) if spec is not None else {}
@@ -123,6 +134,7 @@ class ServingWatchdog:
         if found is None:
             return
         spec, status = found
+        status = self._intended(name, status)
         rollout = status.get("rollout") or {}
         stable = (status.get("stable") or {}).get("revision")
         for revision, weight in after.items():
@@ -141,10 +153,9 @@ class ServingWatchdog:
                 self._say(f"revision {revision} gets weight {weight}, the status intends {rollout}")
             if rollout.get("stage") not in ("Stepping", "Promoting"):
                 self._say(f"revision {revision} gets weight {weight} at stage {rollout.get('stage')}")
-            self._is_good(name, revision, weight)
+            self._is_good(rollout.get("model", {}).get("uri", ""), revision, weight)
 
-    def _is_good(self, name: str, revision: str, weight: int) -> None:
-        uri = ((self._find(name) or ({}, {}))[1].get("rollout") or {}).get("model", {}).get("uri", "")
+    def _is_good(self, uri: str, revision: str, weight: int) -> None:
         model = self._sim.models.get(uri)
         if model is None or not model.verified or not model.checked:
             self._say(f"revision {revision} of {uri} gets weight {weight} before it was verified and checked")
@@ -167,6 +178,7 @@ class ServingWatchdog:
         if found is None:
             return
         spec, status = found
+        status = self._intended(name, status)
         was = int(change.old["spec"]["replicas"]) if change.old is not None else 0
         now = int(change.new["spec"]["replicas"]) if change.new is not None else 0
         if change.old is not None and change.new is not None:

@@ -45,16 +45,19 @@ def _rollout(d: DeploymentDraft, route: Obj) -> RolloutStatus | None:
     steps = d.spec.rollout.steps
     step = min(max(1, int(number)), max(1, len(steps)))
     model = record.model
+    weight = weights(route).get(revision, 0)
+    # With all the traffic on it there is nothing left to compare it with.
+    stepping = bool(steps) and d.status.stable is not None and weight < 100
     return RolloutStatus(
         key=model_key(model.uri, model.digest, require_gate=d.spec.model.require_gate, secret=model.secret),
         revision=revision,
         model=model,
         trial=trial_key(d.spec),
-        stage=Stage.STEPPING if steps and d.status.stable is not None else Stage.PROMOTING,
+        stage=Stage.STEPPING if stepping else Stage.PROMOTING,
         image=record.image,
         step=step,
-        weight=max(steps[step - 1].weight if steps else 100, weights(route).get(revision, 0)),
-        highest=weights(route).get(revision, 0),
+        weight=max(steps[step - 1].weight, weight) if stepping else 100,
+        highest=weight,
         exposed_at=d.stamp,
         started_at=d.stamp,
         stage_since=d.stamp,

@@ -20,7 +20,7 @@ from finetune_operator.core.names import Reason, checker_job, verifier_job
 from finetune_operator.core.serving.builders.engine import engine_image, no_image_message
 from finetune_operator.core.serving.builders.jobs import build_checker, build_verifier
 from finetune_operator.core.serving.draft import DeploymentDraft
-from finetune_operator.core.serving.rejection import asked_to, reject
+from finetune_operator.core.serving.rejection import asked_to, reject, rejection
 from finetune_operator.core.serving.routing import canary_weight, set_route
 from finetune_operator.core.serving.starting import start_engines
 from finetune_operator.core.serving.stepping import step_up
@@ -122,10 +122,18 @@ def _verify(d: DeploymentDraft) -> None:
             at=d.stamp,
         )
     )
+    revision = revision_name(d.spec, report.digest, served_name=d.served_name)
+    stable = d.status.stable
+    served = stable is not None and stable.revision == revision
+    if served or rejection(d, (revision,), trial_key(d.spec)) is not None:
+        # Only now it has a name: it is served already, or was tried before.
+        d.update(rollout=None, canary=None, step=None)
+        d.intent = True
+        return
     d.decide(
         stage=Stage.STARTING,
         stage_since=d.stamp,
-        revision=revision_name(d.spec, report.digest, served_name=d.served_name),
+        revision=revision,
         model=r.model.model_copy(update={"digest": report.digest}),
     )
 

@@ -104,6 +104,7 @@ def _tidy_revisions(d: DeploymentDraft) -> None:
             continue
         if wanted_replicas(child):
             d.drain(record.revision, timeout=parse_duration(d.spec.rollout.drain_timeout))
+            used.add(record.revision)
             continue
         former.append(record)
     former.sort(key=lambda record: (record.created_at, record.revision), reverse=True)

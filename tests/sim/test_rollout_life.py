@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from fakeapi.controllers import Answer
 from opsim import Sim
 from opsim.engines import Behaviour
 
@@ -119,3 +121,265 @@ def test_bad_revision_is_taken_back(what: str) -> None:
         assert not [what for what in sim.lost() if what[0] == stable], "nobody lost anything that stable had"
         if not highest:
             assert sim.client().sent.keys() == {stable}
+
+
+# People
+
+
+def test_manual_pause_waits_for_the_very_step_and_revision() -> None:
+    steps = [{"weight": 20, "pause": "Manual"}, {"weight": 50, "pause": "Manual"}]
+    with served(11, rollout={"steps": steps}) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: sim.md_phase() == "Paused", within=300)
+        revision = sim.canary()
+        for stale in ("other/1", f"{revision}/2"):
+            sim.annotate("promote", stale)
+            sim.run_for(30)
+            assert sim.step_of() == "1/2"
+            assert sim.md_status()["handled"]["promote"] == stale
+        assert len([e for e in events(sim) if e["reason"] == "AnnotationIgnored"]) == 2
+        sim.annotate("promote", f"{revision}/1")
+        sim.until(lambda: sim.step_of() == "2/2" and sim.md_phase() == "Paused", within=60)
+        sim.run_for(60)
+        assert sim.route_weights()[revision] == 50, "the annotation was for step 1"
+        sim.annotate("promote", f"{revision}/2")
+        status = at_rest(sim)
+        assert status["stable"]["revision"] == revision
+        assert sim.lost() == {}
+
+
+def test_aborted_rollout_is_not_tried_again_until_somebody_says_so() -> None:
+    with served(12) as sim:
+        stable = sim.stable()
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 20), within=300)
+        revision, step = sim.canary(), sim.md_status()["rollout"]["step"]
+        sim.annotate("abort", f"{revision}/{step}")
+        sim.until(lambda: sim.route_weights() == {stable: 100}, within=60)
+        status = at_rest(sim)
+        assert (status["history"][-1]["outcome"], status["rejected"][0]["reason"]) == ("Aborted", "Aborted")
+        sim.annotate("retry", revision)
+        sim.until(lambda: sim.stable() == revision, within=600)
+        assert at_rest(sim)["rejected"] == []
+        assert sim.lost() == {}
+
+
+def events(sim: Sim) -> list[Obj]:
+    return [e for e in sim.world.api.objects("", "events") if e["involvedObject"]["kind"] == "ModelDeployment"]
+
+
+def test_other_analysis_is_a_new_trial() -> None:
+    with served(13) as sim:
+        sim.publish(V2, behaviour=Behaviour(slow=1.6))
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: bool(sim.md_status()["rejected"]), within=900)
+        at_rest(sim)
+        assert sim.stable() == sim.md_status()["history"][0]["revision"]
+        sim.edit_md(rollout={"analysis": {"metrics": [{"name": "ErrorRate", "max": "0.05"}]}})
+        sim.until(lambda: sim.md_status()["stable"]["model"] == V2, within=900)
+        at_rest(sim)
+
+
+def test_reverted_spec_is_the_state_that_was_never_left() -> None:
+    with served(14) as sim:
+        status, weights = sim.md_status(), sim.route_weights()
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 50), within=300)
+        sim.edit_md(model={"uri": "s3://models/v1"})
+        sim.until(lambda: sim.route_weights() == weights, within=60)
+        after = at_rest(sim)
+        assert after["stable"] == status["stable"]
+        assert after["history"][-1]["outcome"] == "Superseded"
+        assert after["rejected"] == []
+        assert {r: n for r, n in replicas(sim).items() if n} == {sim.stable(): 2}
+        assert sim.lost() == {}
+
+
+def test_same_model_under_another_uri_is_no_new_revision() -> None:
+    with served(15) as sim:
+        stable = sim.stable()
+        sim.publish("s3://copies/v1", digest=sim.md_status()["stable"]["digest"])
+        sim.edit_md(model={"uri": "s3://copies/v1"})
+        sim.run_for(60)
+        status = at_rest(sim)
+        assert status["stable"]["revision"] == stable
+        assert replicas(sim) == {stable: 2}
+        assert sim.serving_watchdog.promotions == 1
+
+
+def test_new_defaults_of_the_installation_start_nothing() -> None:
+    with served(16) as sim:
+        status, mark = sim.md_status(), sim.world.server.writes.mark()
+        sim.kill()
+        sim.config = replace(sim.config, serving_image="vllm:2", small_image="small:2")
+        sim.start_operator()
+        sim.run_for(400)
+        assert sim.operator_writes(mark) == []
+        assert sim.md_status() == status
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: sim.md_status()["stable"]["model"] == V2, within=900)
+        assert sim.md_status()["stable"]["image"] == "vllm:2", "the next revision that a user makes has them"
+        assert sim.lost() == {}
+
+
+def test_scaled_by_kubectl_without_a_fight() -> None:
+    with served(17) as sim:
+        sim.scale(4)
+        sim.until(lambda: sim.md_status()["ready"] == "4/4", within=120)
+        sim.scale(1)
+        sim.until(lambda: sim.md_status()["ready"] == "1/1" and len(sim.engine_pods()) == 1, within=120)
+        assert len(sim.md_status()["history"]) == 1
+        sim.scale(0)
+        sim.until(lambda: sim.engine_pods() == [], within=120)
+        status = at_rest(sim)
+        assert (status["phase"], status["reason"]) == ("Healthy", "ScaledToZero")
+        assert not {what for what in sim.lost() if what[1] not in ("no endpoint", "no route")}
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_capacity_moves_in_rungs_and_nobody_is_lost(size: int) -> None:
+    """The watchdog counts pods and weights at every write."""
+    with served(18, replicas=size) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: sim.md_status()["stable"]["model"] == V2, within=1200)
+        at_rest(sim)
+        assert sim.lost() == {}
+
+
+def test_resized_in_the_middle_of_a_rollout() -> None:
+    with served(19) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 20), within=300)
+        sim.scale(4)
+        sim.until(lambda: at_weight(sim, 50), within=300)
+        sim.scale(2)
+        sim.until(lambda: sim.md_status()["stable"]["model"] == V2, within=900)
+        at_rest(sim)
+        assert replicas(sim)[sim.stable()] == 2
+        assert sim.lost() == {}
+
+
+# The cluster
+
+
+def test_no_room_for_the_candidate() -> None:
+    sim = Sim(21, nodes=1, serves=True)
+    with sim:
+        sim.deploy(replicas=4)
+        sim.start_operator()
+        sim.until(lambda: sim.md_phase() == "Healthy", within=300)
+        stable = sim.stable()
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: bool(sim.md_status()["rejected"]), within=600)
+        status = at_rest(sim)
+        assert status["rejected"][0]["reason"] == "InsufficientCapacity"
+        assert sim.route_weights() == {stable: 100}
+        assert replicas(sim)[stable] == 4
+        assert sim.lost() == {}
+
+
+@pytest.mark.parametrize("answer", [Answer(False, "NotAllowedByListeners", "not from here"), None])
+def test_route_that_the_gateway_does_not_take_stops_the_rollout(answer: Answer | None) -> None:
+    with served(22) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 20) and sim.md_status()["reason"] == "Stepping", within=300)
+        sim.world.gateway.answer = lambda route, parent: answer
+        sim.until(lambda: sim.md_status()["reason"] == "RouteNotAccepted", within=300)
+        assert condition(sim, "Stalled")[0] == "True"
+        weights, pods = sim.route_weights(), len(sim.engine_pods(sim.stable()))
+        sim.run_for(200)
+        assert sim.route_weights() == weights
+        assert len(sim.engine_pods(sim.stable())) == pods, "requests still come as before"
+        sim.world.gateway.answer = lambda route, parent: Answer()
+        sim.until(lambda: sim.md_status()["stable"]["model"] == V2, within=900)
+        at_rest(sim)
+        assert sim.lost() == {}
+
+
+def test_lost_node_of_stable_is_not_the_candidates_fault() -> None:
+    with served(23) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 50), within=300)
+        sim.world.api.delete("", "pods", sim.engine_pods(sim.stable())[0])
+        sim.until(lambda: sim.md_status()["stable"]["model"] == V2, within=900)
+        status = at_rest(sim)
+        assert status["rejected"] == []
+
+
+def test_operator_away_in_the_middle_of_a_step() -> None:
+    """Weights and pods stay; it goes on from there."""
+    with served(24) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 20), within=300)
+        weights, sizes = sim.route_weights(), replicas(sim)
+        sim.kill()
+        sim.run_for(1200)
+        assert (sim.route_weights(), replicas(sim)) == (weights, sizes)
+        sim.start_operator()
+        sim.until(lambda: sim.md_status()["stable"]["model"] == V2, within=900)
+        at_rest(sim)
+        assert sim.lost() == {}
+
+
+def test_engines_that_die_while_stable_alone_serves_are_replaced() -> None:
+    with served(25) as sim:
+        stable = sim.stable()
+        sim.crash_pod(sim.engine_pods()[0])
+        sim.world.api.delete("", "pods", sim.engine_pods()[1])
+        sim.until(lambda: sim.md_phase() != "Healthy", within=60)
+        sim.until(lambda: sim.md_phase() == "Healthy", within=120)
+        assert at_rest(sim)["stable"]["revision"] == stable
+        assert len(sim.md_status()["history"]) == 1
+
+
+def test_deleted_deployment_takes_everything_with_it() -> None:
+    with served(26) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 20), within=300)
+        sim.world.api.delete("finetune.dev", "modeldeployments", sim.md(), propagationPolicy="Background")
+        sim.run_for(120)
+        labels = {key: obj["metadata"].get("labels") or {} for key, obj in sim.world.server.store.all()}
+        assert [key for key, found in labels.items() if "finetune.dev/deployment" in found] == []
+
+
+# Two of them, and jobs
+
+
+def test_two_deployments_on_one_gateway() -> None:
+    with served(27) as sim:
+        sim.publish("s3://models/other")
+        sim.deploy("second", model={"uri": "s3://models/other"}, traffic={"hostnames": ["web.team.models.test"]})
+        sim.run_for(60)
+        assert sim.md_status("second")["conditions"][0]["status"] == "False", "that name is taken, or not allowed"
+        assert sim.md_status("second").get("stable") is None
+        sim.edit_md("second", traffic={"hostnames": ["second.team.example.test"]})
+        sim.until(lambda: sim.md_phase("second") == "Healthy", within=300)
+        assert sim.route_weights() == {sim.stable(): 100}
+        assert sim.lost() == {}
+
+
+def test_names_a_job_that_runs_and_then_serves_it() -> None:
+    with Sim(28, serves=True) as sim:
+        sim.deploy(model={"uri": None, "fineTuneJobRef": {"name": "bot"}})
+        sim.start_operator()
+        sim.until(lambda: sim.md_status().get("reason") == "WaitingForFineTuneJob", within=60)
+        sim.submit()
+        sim.run_for(40)
+        assert sim.md_status()["reason"] == "WaitingForFineTuneJob"
+        assert sim.engine_pods() == []
+        sim.until(lambda: sim.md_phase() == "Healthy", within=900)
+        assert sim.phase() == "Succeeded"
+        assert sim.md_status()["stable"]["job"] == "bot"
+
+
+def test_newest_of_several_jobs_is_delivered() -> None:
+    with Sim(29, serves=True, nodes=6) as sim:
+        selector = {"matchLabels": {"app": "bot"}}
+        sim.deploy(model={"uri": None, "fineTuneJobSelector": selector})
+        sim.start_operator()
+        for number, name in enumerate(("one", "two"), 1):
+            sim.submit(name, labels={"app": "bot"})
+            sim.until(lambda name=name: (sim.md_status().get("stable") or {}).get("job") == name, within=1800)
+            sim.settle(60)
+            assert len(sim.md_status()["history"]) == number
+        assert sim.lost() == {}

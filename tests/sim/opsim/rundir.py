@@ -126,7 +126,13 @@ class RunDirectory:
     published: bool = False
     preflight_waits: int = 0
     gate_passes: bool = True
+    uri: str = "sim://out"
     _by_job: dict[str, Gang] = field(default_factory=dict)
+
+    @property
+    def output(self) -> PublishedModel:
+        manifest = f"{self.uri}/manifest.json"
+        return PublishedModel(uri=self.uri, digest=f"sha256:{self.uri}", manifest=manifest, merged=True)
 
     def gang(self, job_uid: str, attempt: int, size: int) -> Gang:
         return self._by_job.setdefault(job_uid, Gang(self, attempt, size))
@@ -257,7 +263,7 @@ class Preflight(Program):
             data_fingerprint="f1",
             sampled_records=10,
             highest_fence=max(run.fences, default=0),
-            published=PUBLISHED if run.published else None,
+            published=run.output if run.published else None,
             at=stamp(now),
         )
         return 0, json.dumps(report.to_wire())
@@ -284,9 +290,6 @@ class Publisher(Program):
             return int(ExitCode.GATE_FAILED), json.dumps(report.to_wire())
         run.published = True
         report = PublishReport(
-            exit_code=0, reason="Published", message="published", gate_passed=True, output=PUBLISHED, at=stamp(now)
+            exit_code=0, reason="Published", message="published", gate_passed=True, output=run.output, at=stamp(now)
         )
         return 0, json.dumps(report.to_wire())
-
-
-PUBLISHED = PublishedModel(uri="sim://out", digest="sha256:0", manifest="sim://out/manifest.json", merged=True)

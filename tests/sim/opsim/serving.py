@@ -24,6 +24,7 @@ from finetune_operator.core.names import (
 from .clients import Client, Clients
 from .engines import Engine, EnginePod
 from .models import Checker, Model, Verifier, fetch_report, serve_config
+from .rundir import RunDirectory
 from .view import NAMESPACE, REPO, merge
 
 Obj = dict[str, Any]
@@ -65,6 +66,7 @@ class DeploymentView:
     seed: int
     pace: float
     models: dict[str, Model]
+    runs: dict[str, RunDirectory]
     clients: Clients
 
     def on_edit(self, name: str) -> None:
@@ -91,7 +93,7 @@ class DeploymentView:
         self.clients.want(NAMESPACE, name, rate)
         return made
 
-    def edit_md(self, name: str = WEB, **changes: Any) -> Obj:
+    def edit_md(self, name: str = WEB, /, **changes: Any) -> Obj:
         found = self.md(name)
         self.on_edit(name)
         return self.world.api.put(*MD, {**found, "spec": merge(copy.deepcopy(found["spec"]), changes)})
@@ -176,13 +178,20 @@ class DeploymentView:
         if role not in (ROLE_ENGINE, ROLE_VERIFIER, ROLE_CHECKER):
             return None
         config = serve_config(pod)
-        model = self.models.get(config.model_uri)
+        model = self._model(config.model_uri)
         if role == ROLE_VERIFIER:
             return Verifier(start_seconds=self.pace, seconds=2 * self.pace, config=config, model=model)
         if role == ROLE_CHECKER:
             return Checker(start_seconds=self.pace, seconds=3 * self.pace, config=config, model=model)
         assert model is not None, f"an engine for {config.model_uri}, which nobody published"
         return self._engine_pod(pod, model)
+
+    def _model(self, uri: str) -> Model | None:
+        """Published by hand or by a FineTuneJob."""
+        run = next((r for r in self.runs.values() if r.uri == uri and r.published), None)
+        if run is not None and uri not in self.models:
+            self.publish(uri, digest=run.output.digest)
+        return self.models.get(uri)
 
     def _engine_pod(self, pod: Obj, model: Model) -> Program:
         (container,) = pod["spec"]["containers"]

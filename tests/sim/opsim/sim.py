@@ -16,7 +16,7 @@ from .loop import JumpingLoop, LoopClock
 from .models import Model
 from .process import CLIENT, CONFIG, OperatorProcess
 from .rundir import Gang, RunDirectory, Trainer
-from .serving import DeploymentView, kinds
+from .serving import MD, DeploymentView, kinds
 from .serving_invariants import ServingWatchdog
 from .view import FTJ, NAME, NAMESPACE, JobView, crd
 
@@ -147,8 +147,15 @@ class Sim(DeploymentView, JobView):
     def describe(self) -> str:
         status = self.status() if self.world.find(*FTJ, NAMESPACE, NAME) else {}
         pods = [(p["metadata"]["name"], p["status"].get("phase"), p["spec"].get("nodeName")) for p in self.world.pods()]
-        writes = "\n".join(str(w) for w in self.world.server.writes.entries[-12:])
-        return f"{status.get('phase')} {status.get('reason')} {status.get('message')}\n{pods}\n{writes}"
+        written = [w for w in self.world.server.writes.entries if w.kind != "Lease"]
+        writes = "\n".join(f"{w.client} {w.verb} {w.kind} {w.name}" for w in written[-12:])
+        words = [f"{status.get('phase')} {status.get('reason')} {status.get('message')}"]
+        if self.serves:
+            for md in self.world.api.objects(*MD):
+                name, said = md["metadata"]["name"], md.get("status") or {}
+                words.append(f"{name}: {said.get('phase')} {said.get('reason')} {said.get('message')}")
+                words.append(f"{said.get('rollout')} {self.route_weights(name)} {self.lost(name)}")
+        return "\n".join([*words, str(pods), writes])
 
     # Disturbances, noted for the watchdog
 

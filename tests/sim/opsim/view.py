@@ -43,9 +43,10 @@ class JobView:
     def on_edit(self, name: str) -> None:
         """The user edits a spec."""
 
-    def submit(self, name: str = NAME, **changes: Any) -> Obj:
+    def submit(self, name: str = NAME, *, labels: dict[str, str] | None = None, **changes: Any) -> Obj:
         spec = merge(copy.deepcopy(SPEC), changes)
-        body = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
+        meta = {"name": name, **({"labels": labels} if labels else {})}
+        body = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": meta, "spec": spec}
         return self.world.api.create(*FTJ, NAMESPACE, body)
 
     def edit(self, name: str = NAME, **changes: Any) -> Obj:
@@ -63,7 +64,7 @@ class JobView:
         return str(self.status(name).get("phase", ""))
 
     def run_of(self, name: str = NAME) -> RunDirectory:
-        return self.runs.setdefault(name, RunDirectory())
+        return self.runs.setdefault(name, RunDirectory(uri=f"sim://{name}"))
 
     def pods(self, role: str = "trainer", name: str = NAME) -> list[Obj]:
         return [
@@ -103,9 +104,10 @@ class JobView:
 
 
 def merge(target: Any, changes: Any) -> Any:
+    """None takes a field away."""
     if not isinstance(changes, dict) or not isinstance(target, dict):
         return changes
     out = dict(target)
     for key, value in changes.items():
         out[key] = merge(out.get(key), value)
-    return out
+    return {key: value for key, value in out.items() if value is not None}

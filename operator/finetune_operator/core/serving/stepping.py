@@ -70,7 +70,9 @@ def _reach(d: DeploymentDraft, route_weight: int) -> bool:
         stable=wanted_replicas(old) if old is not None else 0,
     )
     d.scale(r.revision, rung.canary)
-    if stable is not None:
+    taken = acceptance(d)
+    if stable is not None and old is not None and (taken.ok or rung.stable > wanted_replicas(old)):
+        # Until every Gateway took the weight over, requests still come as they did before it.
         d.scale(stable.revision, rung.stable)
     weight = rung.weight
     if ready >= share(d.replicas, route_weight):
@@ -84,7 +86,6 @@ def _reach(d: DeploymentDraft, route_weight: int) -> bool:
         d.need_fresh = True
         return False
     settled = set_route(d, weight)
-    taken = acceptance(d)
     if settled and not taken.ok:
         # A Gateway that nobody implements never answers.
         silent = taken.reason == Reason.ROUTE_PENDING and d.due_in(r.stage_since, _PATIENCE_SECONDS) <= 0

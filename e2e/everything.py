@@ -27,6 +27,7 @@ _BINARIES = (
     "kwok",
     "helm",
     "versitygw",
+    "traefik",
 )
 
 

@@ -19,7 +19,7 @@ from e2e.tools.places import cache_dir, state_dir
 from e2e.tools.progress import Progress
 
 GIB = 1 << 30
-MEMORY_NEEDED = 6 * GIB
+MEMORY_NEEDED = 10 * GIB
 DISK_COLD, DISK_WARM = 40 * GIB, 10 * GIB
 CNI_BIN = Path("/usr/lib/cni")
 PACKAGES = {

@@ -9,12 +9,13 @@ asked for is built.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.tools import golang
@@ -34,6 +35,8 @@ class Tool:
     module: str
     binaries: Mapping[str, str]
     version_symbols: tuple[str, ...] = ()
+    overlays: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """A file beside go.mod → (module, file of that module) in whose place it is compiled."""
 
     @property
     def gomod(self) -> str:
@@ -97,6 +100,7 @@ TOOLS = (
         "github.com/traefik/traefik/v3",
         {"traefik": "cmd/traefik"},
         ("github.com/traefik/traefik/v3/pkg/version.Version",),
+        {"lego_dns.go.txt": ("github.com/go-acme/lego/v4", "providers/dns/zz_gen_dns_providers.go")},
     ),
 )
 OWNER = {binary: tool for tool in TOOLS for binary in tool.binaries}
@@ -150,7 +154,7 @@ def _build(binaries: list[str], progress: Progress) -> None:
         tool = tool_of(binary)
         with progress.step(f"build {binary} {tool.version}"):
             made = scratch / binary
-            flags = ["-ldflags", tool.ldflags, "-o", str(made)]
+            flags = ["-ldflags", tool.ldflags, "-o", str(made), *_overlay(tool, go, env, scratch)]
             run = subprocess.run(
                 [go, "build", *flags, tool.package(binary)],
                 cwd=MODULES / tool.name,
@@ -164,6 +168,20 @@ def _build(binaries: list[str], progress: Progress) -> None:
             path(binary).parent.mkdir(parents=True, exist_ok=True)
             made.rename(path(binary))
     shutil.rmtree(scratch)
+
+
+def _overlay(tool: Tool, go: Path, env: Mapping[str, str], scratch: Path) -> list[str]:
+    """Flags that put the tool's own files in the place of some of its modules' files."""
+    replaced = {}
+    for ours, (module, file) in tool.overlays.items():
+        command = [go, "mod", "download", "-json", module]
+        told = subprocess.run(command, cwd=MODULES / tool.name, env=env, check=True, stdout=subprocess.PIPE, text=True)
+        replaced[str(Path(json.loads(told.stdout)["Dir"]) / file)] = str(MODULES / tool.name / ours)
+    if not replaced:
+        return []
+    overlay = scratch / f"{tool.name}.overlay.json"
+    overlay.write_text(json.dumps({"Replace": replaced}))
+    return ["-overlay", str(overlay)]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import threading
 from io import StringIO
@@ -89,6 +90,19 @@ def test_a_failed_build_says_why_and_leaves_no_binary(
     with pytest.raises(SystemExit, match=r"building etcd failed:\nundefined: x"):
         build.ensure("etcd", progress=Progress(StringIO()))
     assert build.missing(["etcd"]) == ["etcd"]
+
+
+def test_a_tool_may_put_a_file_of_its_own_in_a_modules_place(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`go mod download` answers with a folder; the overlay that `go build` is given names a file in it."""
+    downloads = f'test "$1" = mod && echo \'{{"Dir": "{tmp_path}/lego"}}\' && exit'
+    go = fake_go(tmp_path, f'{downloads}\ncat "$7" > "$5"')
+    monkeypatch.setattr(golang, "find", lambda at_least: go)
+    (made,) = build.ensure("traefik", progress=Progress(StringIO())).values()
+    replaced = json.loads(made.read_text())["Replace"]
+    assert list(replaced) == [f"{tmp_path}/lego/providers/dns/zz_gen_dns_providers.go"]
+    assert all(Path(ours).exists() for ours in replaced.values())
 
 
 def test_an_interrupted_build_goes_on_from_its_own_cache(

@@ -58,7 +58,7 @@ def test_too_little_disk_and_memory_are_both_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(host, "memory_available", lambda text: host.GIB)
     monkeypatch.setattr(host, "disk_free", lambda path: 3 * host.GIB)
     words = "\n".join(host.findings(cold=True))
-    assert "1.0 GiB of memory available, 6 GiB needed" in words
+    assert "1.0 GiB of memory available, 10 GiB needed" in words
     assert "3 GiB free at" in words
     assert "point FINETUNE_CACHE to a larger disk" in words
 

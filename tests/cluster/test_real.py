@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from e2e.cluster import Cluster, NotUp, check
+from e2e.cluster import Cluster, NotUp, chart, check
 from e2e.cluster.process import wait_for
 
 pytestmark = pytest.mark.cluster
@@ -35,6 +36,15 @@ def test_gang_names_services_and_store_work_between_nodes(cluster: Cluster) -> N
     words = check.run(cluster)
     assert "exchanged 1 MiB with echo.finetune-check.svc.cluster.local" in words
     assert "the store answers" in words
+
+
+def test_the_gateway_answers_from_this_host(cluster: Cluster) -> None:
+    """A host name that no route claims: the answer is the proxy's own."""
+    host, _, port = cluster.gateway.partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection.request("GET", "/v1/models", headers={"Host": f"nobody.nowhere.{chart.DOMAIN}"})
+    assert connection.getresponse().status == 404
+    connection.close()
 
 
 def test_a_killed_container_ends_with_137(cluster: Cluster) -> None:

@@ -245,3 +245,12 @@ def test_the_image_is_the_specs_else_the_installations() -> None:
 
 def test_a_revision_is_reached_by_its_services_name() -> None:
     assert service_url(modeldeployment(), "bcd", CONFIG) == "http://bot-bcd.team.svc.cluster.local"
+
+
+def test_a_starting_engine_ends_at_sigterm_and_an_idle_connection_outlives_any_proxys() -> None:
+    made = engine()
+    assert pod_of(made)["shareProcessNamespace"] is True
+    env = {entry["name"]: entry["value"] for entry in main_of(made)["env"]}
+    assert int(env["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > 3600
+    chosen = main_of(engine({"engine": {"env": [{"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": "9"}]}}))["env"]
+    assert {"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": "9"} in chosen

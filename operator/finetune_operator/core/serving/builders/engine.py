@@ -49,6 +49,9 @@ PRE_STOP_SECONDS = 10
 """Between a pod's leaving of the endpoints and its SIGTERM: a stopping vLLM refuses new requests at once, and a Gateway
 may route by what it knew some seconds ago. The sleep action is on by default since Kubernetes 1.30; no shell needed."""
 STOP_MARGIN_SECONDS = 20
+KEEP_ALIVE_SECONDS = 3700
+"""How long an idle connection stays open: longer than any proxy keeps its own (Envoy an hour, Traefik 90 s). vLLM's 5 s
+would close connections just as a proxy sends a POST on them, which nobody may send again."""
 GPU_RESOURCE = "nvidia.com/gpu"
 SHARED_MEMORY = "2Gi"
 _DTYPES = {DType.AUTO: "auto", DType.BF16: "bfloat16", DType.FP16: "float16", DType.FP32: "float32"}
@@ -196,6 +199,8 @@ def _pod(spec: ModelDeploymentSpec, record: RevisionRecord, config: Config, sele
     volumes = [run_config_volume(), *work, *([model] if model else []), *secrets, *claims]
     pod = pod_spec([engine], volumes, grace_seconds=PRE_STOP_SECONDS + drain + STOP_MARGIN_SECONDS)
     pod["initContainers"] = [fetch]
+    # As process 1 a starting vLLM would ignore SIGTERM until it installs its handler, up to the whole grace period.
+    pod["shareProcessNamespace"] = True
     pod["topologySpreadConstraints"] = [
         {
             "maxSkew": 1,
@@ -263,6 +268,7 @@ def _env(engine: Engine | None) -> Entries:
         "USER": "vllm",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEP_ALIVE_SECONDS),
     }
     known |= {entry.name: entry.value for entry in (engine.env if engine else None) or ()}
     return [{"name": name, "value": value} for name, value in known.items()]

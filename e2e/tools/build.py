@@ -171,17 +171,25 @@ def _build(binaries: list[str], progress: Progress) -> None:
 
 
 def _overlay(tool: Tool, go: Path, env: Mapping[str, str], scratch: Path) -> list[str]:
-    """Flags that put the tool's own files in the place of some of its modules' files."""
-    replaced = {}
+    """Flags for a build in which the tool's own files stand in the place of some of its modules' files.
+
+    Go's own -overlay refuses files of the module cache, so that a copy of the module replaces it.
+    """
+    if not tool.overlays:
+        return []
+    modfile = scratch / f"{tool.name}.mod"
+    lines = [tool.gomod]
     for ours, (module, file) in tool.overlays.items():
         command = [go, "mod", "download", "-json", module]
         told = subprocess.run(command, cwd=MODULES / tool.name, env=env, check=True, stdout=subprocess.PIPE, text=True)
-        replaced[str(Path(json.loads(told.stdout)["Dir"]) / file)] = str(MODULES / tool.name / ours)
-    if not replaced:
-        return []
-    overlay = scratch / f"{tool.name}.overlay.json"
-    overlay.write_text(json.dumps({"Replace": replaced}))
-    return ["-overlay", str(overlay)]
+        copy = scratch / f"{tool.name}.{Path(module).parent.name}"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(json.loads(told.stdout)["Dir"], copy)
+        shutil.copyfile(MODULES / tool.name / ours, copy / file)
+        lines.append(f"replace {module} => {copy}\n")
+    modfile.write_text("\n".join(lines).replace("=> ./", f"=> {MODULES / tool.name}/"))
+    shutil.copyfile(MODULES / tool.name / "go.sum", modfile.with_suffix(".sum"))
+    return ["-modfile", str(modfile)]
 
 
 def main() -> None:

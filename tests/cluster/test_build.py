@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import threading
 from io import StringIO
@@ -95,14 +94,20 @@ def test_a_failed_build_says_why_and_leaves_no_binary(
 def test_a_tool_may_put_a_file_of_its_own_in_a_modules_place(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`go mod download` answers with a folder; the overlay that `go build` is given names a file in it."""
+    """`go mod download` answers with a folder; `go build` is given a go.mod in which a copy of it stands."""
+    downloaded = tmp_path / "lego" / "providers" / "dns"
+    downloaded.mkdir(parents=True)
+    (downloaded / "zz_gen_dns_providers.go").write_text("150 services")
     downloads = f'test "$1" = mod && echo \'{{"Dir": "{tmp_path}/lego"}}\' && exit'
-    go = fake_go(tmp_path, f'{downloads}\ncat "$7" > "$5"')
+    builds = 'cp "$7" "$5"; echo >> "$5"; cat "$(dirname "$7")"/traefik.lego/providers/dns/*.go >> "$5"'
+    go = fake_go(tmp_path, f"{downloads}\n{builds}")
     monkeypatch.setattr(golang, "find", lambda at_least: go)
     (made,) = build.ensure("traefik", progress=Progress(StringIO())).values()
-    replaced = json.loads(made.read_text())["Replace"]
-    assert list(replaced) == [f"{tmp_path}/lego/providers/dns/zz_gen_dns_providers.go"]
-    assert all(Path(ours).exists() for ours in replaced.values())
+    told = made.read_text()
+    assert f"replace github.com/go-acme/lego/v4 => {cache}/build/traefik.lego\n" in told
+    assert f"dynamic/ext => {build.MODULES}/traefik/ext\n" in told
+    assert (build.MODULES / "traefik" / "lego_dns.go.txt").read_text() in told
+    assert (downloaded / "zz_gen_dns_providers.go").read_text() == "150 services"
 
 
 def test_an_interrupted_build_goes_on_from_its_own_cache(

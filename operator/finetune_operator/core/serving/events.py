@@ -23,7 +23,7 @@ def events(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[Even
     ]
     notes += _annotations(old, new)
     before, after = _accepted(old), _accepted(new)
-    if after is not None and before != after:
+    if after is not None and (before is None or before[0] != after[0]):
         notes.append(EventNote("Warning", *after))
     return tuple(notes)
 

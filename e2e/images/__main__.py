@@ -44,19 +44,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.images", description=__doc__.partition("\n")[0])
     parser.add_argument("--registry", default="", help="host and path to push to; empty: build for the local cluster")
     parser.add_argument("--tag", default="", help="default: the project's version")
+    parser.add_argument("--cpu-engine", action="store_true", help="vLLM for clusters without GPUs too, 7 GB")
     parser.add_argument("--base", default=DEFAULT_BASE, help=f"base image, or `debootstrap`; default {DEFAULT_BASE}")
     arguments = parser.parse_args()
     progress, docker = Progress(), engine_answers()
+    wanted = [one for one in product.PRODUCTS if arguments.cpu_engine or one is not product.ENGINE]
     if not docker and not all(map(shutil.which, ("buildah", "skopeo", "debootstrap"))):
         print("Neither a Docker engine answers nor are buildah, skopeo and debootstrap installed", file=sys.stderr)
         return 1
     try:
         if not arguments.registry:
-            for one in product.PRODUCTS:
+            for one in wanted:
                 print(product.ensure(one, progress))
             return 0
         start_from = base_image(arguments.base, progress)
-        for one in product.PRODUCTS:
+        for one in wanted:
             target = f"{arguments.registry.rstrip('/')}/{one.name}:{arguments.tag or default_tag()}"
             with progress.step(f"build and push {target}"):
                 build_and_push(one, target, start_from, docker=docker)

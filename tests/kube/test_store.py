@@ -1,4 +1,5 @@
 import random
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -172,3 +173,19 @@ def test_any_order_of_the_same_events_ends_the_same(seed: int) -> None:
         store.apply(event, obj)
     found = {o["metadata"]["name"]: o["metadata"]["resourceVersion"] for o in store.all("FineTuneJob")}
     assert found == {name: o["metadata"]["resourceVersion"] for name, o in alive.items()}
+
+
+def test_answer_to_an_own_call_wakes_whom_else_it_bears_on() -> None:
+    """The watch brings it again, as old news: only this can tell the ModelDeployment that waits for the job."""
+    store = Store()
+    woken: list[Any] = []
+    store.wake = woken.append
+    job = {"kind": "FineTuneJob", "metadata": {"name": "j", "namespace": "team", "uid": "1", "resourceVersion": "1"}}
+    spec = {"model": {"fineTuneJobRef": {"name": "j"}}}
+    meta = {"name": "d", "namespace": "team", "uid": "2", "resourceVersion": "2"}
+    store.apply(None, {"kind": "ModelDeployment", "metadata": meta, "spec": spec})
+    store.apply(None, job)
+    done = {**job, "metadata": {**job["metadata"], "resourceVersion": "3"}, "status": {"phase": "Succeeded"}}
+    store.learn(None, done)
+    assert woken == [deployment_key("team", "d")]
+    assert store.apply("MODIFIED", done) == frozenset()

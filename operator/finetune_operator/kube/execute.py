@@ -150,7 +150,7 @@ class Executor:
         """Our own writes are seen by the next plan without waiting for the watch."""
         if answer.get("metadata", {}).get("name"):
             answer.setdefault("kind", resource.kind)
-            self._store.apply(None, answer)
+            self._store.learn(None, answer)
 
     async def tell(self, note: EventNote, owner: Obj, index: int = 0) -> bool:
         """Emits an Event. Events inform; a lost one is not worth a retry."""

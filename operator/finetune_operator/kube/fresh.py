@@ -19,11 +19,11 @@ from finetune_operator.kube.store import Store
 async def read_object(client: Client, store: Store, resource: Resource, namespace: str, name: str) -> Json | None:
     """None when it is not there; the store then forgets it."""
     try:
-        store.apply(None, await client.get(resource, namespace, name))
+        store.learn(None, await client.get(resource, namespace, name))
     except NotFound:
         gone = store.get(resource.kind, namespace, name)
         if gone is not None:
-            store.apply("DELETED", gone)
+            store.learn("DELETED", gone)
         return None
     return store.get(resource.kind, namespace, name)
 

@@ -10,7 +10,7 @@ Pods that are gone stay as they were last seen while their Job is known: their e
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from finetune_operator.core.names import GANG_SERVICE
@@ -26,6 +26,10 @@ _DEAD_UIDS = 50_000
 _TERMINAL = ("Succeeded", "Failed")
 _PLANNED = frozenset(resource.kind for resource in PLANNED)
 NONE: frozenset[Key] = frozenset()
+
+
+def _nobody(key: Key) -> None:
+    return None
 
 
 @dataclass
@@ -45,6 +49,8 @@ class Store:
         self._by_node: defaultdict[str, set[Ref]] = defaultdict(set)
         self._gone_pods: defaultdict[str, OrderedDict[str, Json]] = defaultdict(OrderedDict)
         self._dead: OrderedDict[str, int] = OrderedDict()
+        self.wake: Callable[[Key], None] = _nobody
+        """Told whom else an answer to one of our own calls bears on."""
 
     def get(self, kind: str, namespace: str, name: str) -> Json | None:
         return self._tables[kind].objects.get((namespace, name))
@@ -94,6 +100,14 @@ class Store:
         if event == "DELETED":
             return self._remove(kind, obj, version_of(obj))
         return self._put(kind, obj)
+
+    def learn(self, event: str | None, obj: Obj) -> None:
+        """An answer to a call of our own, made for the object's own sake. The watch will bring it again and change
+        nothing any more, so whoever else it bears on has to be woken by it."""
+        own = key_of(obj) if obj.get("kind") in _PLANNED else owner_key(obj)
+        for key in self.apply(event, obj):
+            if key != own:
+                self.wake(key)
 
     def prune(self, kind: str, listed: Container[Ref], version: str) -> frozenset[Key]:
         """After all of a complete list at `version` was applied: what is stored, not listed and not newer is gone."""

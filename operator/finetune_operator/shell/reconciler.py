@@ -72,6 +72,7 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._queue = queue
+        store.wake = queue.add
         self._kinds: dict[str, Kind] = {FINETUNEJOBS.kind: FineTuneJobs(client, store, plan, polls or NoPolls())}
         if plan_deployment is not None:
             self._kinds[MODELDEPLOYMENTS.kind] = ModelDeployments(

@@ -9,18 +9,28 @@ from typing import Any
 from fakeapi.clock import START, FakeClock
 
 _TICK = 1e-9
+_PATIENCE = 1000
 
 
 class _Jumping(selectors.DefaultSelector):
     loop: JumpingLoop
+    standing = 0
+    """Rounds of the loop since its time last moved."""
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("everything waits, and for nothing: a deadlock")
-        # A timer may fire a clock's resolution early, and whoever finds that it is not time yet waits again: it must
-        # become time some day.
-        self.loop.now += timeout if timeout and not ready else _TICK
+        if not ready and timeout:
+            self.loop.now += timeout
+            self.standing = 0
+            return ready
+        self.standing += 1
+        if self.standing > _PATIENCE:
+            # A timer may fire a clock's resolution early, and whoever finds that it is not time yet waits again: it
+            # must become time some day.
+            self.loop.now += _TICK
+            self.standing = 0
         return ready
 
 

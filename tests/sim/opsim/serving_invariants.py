@@ -185,7 +185,8 @@ class ServingWatchdog:
             rest = ({**o["spec"], "replicas": 0} for o in (change.old, change.new))
             if next(rest) != next(rest):
                 self._say(f"revision {revision}: more than replicas was changed")
-        if now > was:
+        stable = (status.get("stable") or {}).get("revision")
+        if now > was and not (revision == stable and now <= max(self._sizes(name))):
             self._grows(name, spec, status)
         elif now < was or change.new is None or "deletionTimestamp" in change.new["metadata"]:
             self._shrinks(name, revision, status, now, gone=change.new is None or now == was)
@@ -231,14 +232,16 @@ class ServingWatchdog:
         known = self._stable.get(name)
         if stable and stable != known:
             promoted = was.get("stage") == "Promoting" and was.get("revision") == stable
-            if not promoted and not (known is None and name in self._wiped):
+            if not promoted and not (name in self._wiped and known in (None, stable)):
                 self._say(f"stable went from {known} to {stable} without a promotion")
             self.promotions += promoted
             self._stable[name] = stable
             if promoted:
                 self._was_in_effect(name, was)
-        if known and not stable and name not in self._wiped and self._sim.engine_deployments(name).get(known):
-            self._say(f"stable {known} was forgotten although its Deployment is there")
+        if known and not stable and (before.get("stable") or {}).get("revision") == known:
+            if self._sim.engine_deployments(name).get(known):
+                self._say(f"stable {known} was forgotten although its Deployment is there")
+            del self._stable[name]  # what comes next is a first revision
         if was and now and was.get("revision") == now.get("revision") and now.get("step", 0) > was.get("step", 0) > 0:
             self._stepped(name, new, was)
         self._kept_rejections(name, new, before, after)

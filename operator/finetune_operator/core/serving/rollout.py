@@ -22,12 +22,15 @@ from finetune_operator.core.serving.builders.jobs import build_checker, build_ve
 from finetune_operator.core.serving.draft import DeploymentDraft
 from finetune_operator.core.serving.rejection import asked_to, reject, rejection
 from finetune_operator.core.serving.routing import canary_weight, set_route
-from finetune_operator.core.serving.starting import start_engines
+from finetune_operator.core.serving.starting import ensure_service, start_engines
+from finetune_operator.core.serving.steady import serve
 from finetune_operator.core.serving.stepping import step_up
 from finetune_operator.core.serving.task import Answer, ask
 from finetune_operator.core.types import HTTPROUTES
 
 _REMEMBERED = ("RolledBack", "Aborted")
+_WEIGHTLESS = (Stage.VERIFYING, Stage.STARTING, Stage.CHECKING)
+"""May last as long as somebody lets it wait; stable is served as if nothing was being let in."""
 
 
 def begin(d: DeploymentDraft, source: ModelSource, key: str, revision: str | None) -> None:
@@ -74,7 +77,11 @@ def take_back(d: DeploymentDraft, outcome: str, reason: str, message: str) -> No
 
 
 def advance(d: DeploymentDraft) -> None:
-    r = d.rollout
+    r, stable = d.rollout, d.status.stable
+    if stable is not None:
+        ensure_service(d, stable.revision)
+        if r.stage in _WEIGHTLESS:
+            serve(d)
     if r.stage is not Stage.ROLLING_BACK and asked_to(d, "abort"):
         take_back(d, "Aborted", Reason.ABORTED, f"aborted by the annotation finetune.dev/abort at step {r.step}")
         return

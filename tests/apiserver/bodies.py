@@ -102,6 +102,12 @@ class Bodies:
                 return {"spec": self._pod_spec()}
             case "NetworkPolicy":
                 return {"spec": self._policy_spec()}
+            case "Deployment":
+                return {"spec": self._deployment_spec()}
+            case "HTTPRoute":
+                return {"spec": self._route_spec()}
+            case "ModelDeployment":
+                return {"spec": self._serving_spec()}
             case "Event":
                 return {
                     "involvedObject": {"kind": "ConfigMap", "name": "a", "namespace": "NAMESPACE"},
@@ -128,6 +134,53 @@ class Bodies:
             spec["podFailurePolicy"] = {
                 "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
             }
+        return spec
+
+    def _deployment_spec(self) -> Obj:
+        rng = self.rng
+        app = {"app": rng.choice(["a", "a", "b"])}
+        pod = {k: v for k, v in self._pod_spec().items() if k != "restartPolicy" or rng.random() < 0.1}
+        spec: Obj = {"selector": {"matchLabels": {"app": "a"}}, "template": {"metadata": {"labels": app}, "spec": pod}}
+        if rng.random() < 0.6:
+            spec["replicas"] = rng.choice([0, 1, 2])
+        if rng.random() < 0.4:
+            spec["strategy"] = rng.choice(
+                [{"type": "Recreate"}, {"rollingUpdate": {"maxSurge": 1}}, {"type": "RollingUpdate"}]
+            )
+        if rng.random() < 0.2:
+            spec["revisionHistoryLimit"] = 0
+        if rng.random() < 0.1:
+            del spec["selector"]
+        return spec
+
+    def _backends(self) -> list[Obj]:
+        rng = self.rng
+        first, second = {"name": "s1", "port": 80}, {"name": "s2", "port": 80}
+        if rng.random() < 0.7:
+            first, second = {**first, "weight": rng.choice([80, 50])}, {**second, "weight": rng.choice([20, 50])}
+        return [first] if rng.random() < 0.4 else [first, second]
+
+    def _route_spec(self) -> Obj:
+        rng = self.rng
+        rule: Obj = {"backendRefs": self._backends()}
+        if rng.random() < 0.5:
+            rule["matches"] = [{"path": {"type": "PathPrefix", "value": rng.choice(["/", "/x"])}}]
+        spec: Obj = {"parentRefs": [{"name": rng.choice(["g1", "g2"])}], "rules": [rule]}
+        if rng.random() < 0.5:
+            spec["hostnames"] = [rng.choice(["a.example", "b.example"])]
+        if rng.random() < 0.1:
+            spec["hostnames"] = ["Not A Name"]
+        return spec
+
+    def _serving_spec(self) -> Obj:
+        rng = self.rng
+        spec: Obj = {"model": {"uri": rng.choice(["s3://m/1", "s3://m/2"])}}
+        if rng.random() < 0.6:
+            spec["replicas"] = rng.choice([0, 1, 2])
+        if rng.random() < 0.3:
+            spec["engine"] = {"maxModelLen": rng.choice([128, 256])}
+        if rng.random() < 0.3:
+            spec["rollout"] = {"steps": rng.choice([[], [{"weight": 10}], [{"weight": 0}]])}
         return spec
 
     def _lease_spec(self) -> Obj:
@@ -184,6 +237,12 @@ class Bodies:
                 return {"spec": {"suspend": rng.random() < 0.5}}
             case "Lease":
                 return {"spec": {"holderIdentity": rng.choice(["h1", "h2"])}}
+            case "Deployment":
+                return {"spec": {"replicas": rng.choice([1, 2])}}
+            case "HTTPRoute":
+                return {"spec": {"rules": [{"backendRefs": self._backends()}]}}
+            case "ModelDeployment":
+                return {"spec": {"replicas": rng.choice([1, 2])}}
             case "Widget":
                 return {"spec": {"options": self._strings()}}
             case "Pod":
@@ -237,6 +296,20 @@ class Bodies:
                 )  # fmt: skip
             case "NetworkPolicy":
                 return {"spec": self._policy_spec()}
+            case "Deployment":
+                return rng.choice(
+                    [{"spec": {"replicas": rng.choice([0, 3])}}, {"spec": {"selector": {"matchLabels": {"app": "b"}}}},
+                     {"spec": {"template": {"metadata": {"annotations": {"note": "1"}}}}},
+                     {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}},
+                     {"spec": {"template": {"spec": {"nodeSelector": {"disk": "nvme"}}}}}]
+                )  # fmt: skip
+            case "HTTPRoute":
+                return rng.choice(
+                    [{"spec": {"rules": [{"backendRefs": self._backends()}]}}, {"spec": {"hostnames": ["c.example"]}},
+                     {"spec": self._route_spec()}]
+                )  # fmt: skip
+            case "ModelDeployment":
+                return rng.choice([{"spec": {"replicas": rng.choice([0, 3])}}, {"spec": self._serving_spec()}])
             case "Event":
                 return {"message": rng.choice(["m", "n"]), "count": rng.choice([1, 2])}
         return {"spec": self._widget_spec()}
@@ -246,6 +319,15 @@ class Bodies:
         match kind.kind:
             case "Job":
                 return {"active": rng.choice([1, 2]), "ready": rng.choice([0, 1])}
+            case "Deployment":
+                return {"replicas": 2, "readyReplicas": rng.choice([1, 2]), "observedGeneration": 1}
+            case "HTTPRoute":
+                entry = {"type": "Accepted", "reason": "Accepted", "message": "", **self._condition()}
+                parent = {"parentRef": {"name": "g1"}, "controllerName": "example.test/c", "conditions": [entry]}
+                return {"parents": [parent]}
+            case "ModelDeployment":
+                out = {"phase": "Healthy", "replicas": rng.choice([1, 2]), "selector": rng.choice(["a=b", "a=c"])}
+                return out | ({"draining": "no list"} if rng.random() < 0.1 else {})
             case "Service":
                 return {"conditions": [self._condition() | {"reason": "R", "message": ""}]}
             case "Pod":

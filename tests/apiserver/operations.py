@@ -83,6 +83,7 @@ class Kind:
     api: str
     plural: str
     status: bool = False
+    scale: bool = False
 
     def path(self, namespace: str, name: str = "", sub: str = "") -> str:
         root = f"/apis/{self.api}" if "/" in self.api else f"/api/{self.api}"
@@ -99,6 +100,9 @@ KINDS = [
     Kind("Pod", "v1", "pods", status=True),
     Kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies"),
     Kind("Event", "v1", "events"),
+    Kind("Deployment", "apps/v1", "deployments", status=True, scale=True),
+    Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes", status=True),
+    Kind("ModelDeployment", "finetune.dev/v1alpha1", "modeldeployments", status=True, scale=True),
     Kind("Widget", "example.test/v1", "widgets", status=True),
 ]
 

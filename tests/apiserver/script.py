@@ -32,6 +32,8 @@ class Writer(Bodies):
         )
         verb = rng.choice(verbs)
         sub = "status" if kind.status and verb in ("apply", "put", "merge") and rng.random() < 0.35 else ""
+        if kind.scale and verb in ("merge", "get") and rng.random() < 0.3:
+            sub = "scale"
         op = Op(verb, kind, name, sub=sub)
         if verb in ("create",):
             op.body = {"metadata": {**self._meta(), "name": name}, **self._full(kind)}
@@ -43,6 +45,8 @@ class Writer(Bodies):
                 op.body["metadata"]["resourceVersion"] = "5"
         elif verb in ("put", "merge", "strategic"):
             op.body = {"status": self._status(kind)} if sub else self._change(kind)
+            if sub == "scale":
+                op.body = {"spec": {"replicas": rng.choice([rng.randint(5, 99), rng.randint(5, 99), -1, "many"])}}
             op.version = rng.choice(["", "", "current", "current", "stale"])
             op.uid = rng.choice(["", "", "", "current", "bogus"]) if verb == "put" else ""
             op.params["fieldManager"] = rng.choice(["m1", "m2", "editor"])

@@ -10,9 +10,11 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fakeapi import FakeApiServer, install_crd
 
 from tests.apiserver.differential import FakeServer, RealServer, Runner, Server
@@ -20,17 +22,23 @@ from tests.apiserver.operations import KINDS, WIDGETS
 from tests.apiserver.script import Writer
 
 pytestmark = pytest.mark.apiserver
+REPO = Path(__file__).resolve().parents[2]
+_ROUTES_CRD = "helm/finetune-operator/charts/gateway-api/crds/gateway.networking.k8s.io_httproutes.yaml"
+HTTPROUTES = yaml.load((REPO / _ROUTES_CRD).read_text(), Loader=yaml.CSafeLoader)
+MODELDEPLOYMENTS = yaml.safe_load((REPO / "crds/modeldeployments.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
 def real(apiserver: Any) -> Iterator[RealServer]:
     server = RealServer(apiserver)
     crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    server.call("POST", crds, {}, WIDGETS)
+    for manifest in (WIDGETS, HTTPROUTES):
+        server.call("POST", crds, {}, manifest)
     deadline = time.monotonic() + 30
-    while server.call("GET", "/apis/example.test/v1/widgets", {}, None)[0] != 200:
-        assert time.monotonic() < deadline, "the CRD is not served after 30 s"
-        time.sleep(0.05)
+    for path in ("/apis/example.test/v1/widgets", "/apis/gateway.networking.k8s.io/v1/httproutes"):
+        while server.call("GET", path, {}, None)[0] != 200:
+            assert time.monotonic() < deadline, f"{path} is not served after 30 s"
+            time.sleep(0.05)
     yield server
     server.close()
 
@@ -38,7 +46,8 @@ def real(apiserver: Any) -> Iterator[RealServer]:
 @pytest.fixture
 def fake() -> FakeServer:
     server = FakeApiServer()
-    install_crd(server, WIDGETS)
+    for manifest in (WIDGETS, HTTPROUTES, MODELDEPLOYMENTS):
+        install_crd(server, manifest)
     return FakeServer(server)
 
 

@@ -154,6 +154,8 @@ def generation_moves(resource: Resource, new: Obj, old: Obj) -> bool:
     if resource.custom:
         ignored = {"metadata", "status"} if resource.has_status else {"metadata"}
         return {k: v for k, v in new.items() if k not in ignored} != {k: v for k, v in old.items() if k not in ignored}
+    if resource.kind == "Deployment" and new["metadata"].get("annotations") != old["metadata"].get("annotations"):
+        return True  # they are copied to its ReplicaSets
     return new.get("spec") != old.get("spec")
 
 

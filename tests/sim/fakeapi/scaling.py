@@ -1,4 +1,7 @@
-"""`/scale`: the same object seen as an autoscaling/v1 Scale, as `kubectl scale` and the HPA see it."""
+"""`/scale`: the same object seen as an autoscaling/v1 Scale, as `kubectl scale` and the HPA see it.
+
+Not simulated: a write that leaves the number as it is, after which the real server lists its owner twice.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,8 @@ def view(resource: Resource, obj: Obj) -> Obj:
     meta = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     spec, status = {}, {"replicas": dig(obj, *scale.status_replicas, default=0)}
-    if (wanted := dig(obj, *scale.replicas)) is not None:
-        spec["replicas"] = wanted
+    if wanted := dig(obj, *scale.replicas):
+        spec["replicas"] = wanted  # 0 is left out on the wire
     text = dig(obj, *scale.selector, default="") if resource.custom else _selector_text(obj["spec"].get("selector"))
     if text:
         status["selector"] = text
@@ -56,6 +59,8 @@ def patch(server: FakeApiServer, resource: Resource, namespace: str, name: str, 
     if function is None:
         raise errors.unsupported_media_type(f"/scale takes no {content} here")
     patched: Obj = function(view(resource, server.get(resource, namespace, name)), body)
+    if not isinstance(dig(patched, "spec", "replicas", default=0), int):
+        raise errors.ApiError(422, "Invalid", "the patched Scale cannot be read: spec.replicas is not an integer")
     return patched
 
 

@@ -167,7 +167,8 @@ class ServingWatchdog:
             self._say(f"revision {revision} gets weight {weight} without a Service")
         ready = max(self._recent(self._ready.get((name, revision), [])), default=0)
         size = min(self._sizes(name))
-        enough = ready >= math.ceil(size * weight / 100) or weight <= 100 * ready // size
+        # A third of the traffic is 33 %: what is left for the others is one point more than their share.
+        enough = ready >= math.ceil(size * (weight - 1) / 100) or weight <= 100 * ready // size
         # Where nothing else could serve, everything goes to whoever is left.
         if not enough and not (alone and (ready or weight == 100)):
             self._say(f"revision {revision} gets weight {weight} with {ready} ready pods of {size}")
@@ -204,6 +205,9 @@ class ServingWatchdog:
     def _shrinks(self, name: str, revision: str, status: Obj, now: int, *, gone: bool) -> None:
         stable = (status.get("stable") or {}).get("revision")
         weight = self._in_effect(name).get(revision, 0)
+        answer = self._sim.world.gateway.answer({}, {})
+        if answer is None or not answer.accepted:
+            return  # a Gateway that takes nothing over is waited for, but not for ever
         if weight and not (revision == stable and 0 in self._recent(self._wanted.get(name, []))):
             # A third of the traffic is 33 %: one point less than the rest is what the others must carry.
             needed = min(math.ceil(size * max(0, weight - 1) / 100) for size in self._sizes(name))

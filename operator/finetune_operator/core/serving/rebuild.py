@@ -40,12 +40,12 @@ def _rollout(d: DeploymentDraft, route: Obj) -> RolloutStatus | None:
     text = _annotation(route, ANNOTATION_ROLLOUT)
     revision, _, number = (text or "").partition("/")
     record = d.record(revision)
-    if record is None or not number.isdigit():
-        return None
+    weight = weights(route).get(revision, 0)
+    if record is None or not number.isdigit() or not weight:
+        return None  # one without weight was taken back, or can as well begin anew
     steps = d.spec.rollout.steps
     step = min(max(1, int(number)), max(1, len(steps)))
     model = record.model
-    weight = weights(route).get(revision, 0)
     # With all the traffic on it there is nothing left to compare it with.
     stepping = bool(steps) and d.status.stable is not None and weight < 100
     return RolloutStatus(

@@ -95,7 +95,8 @@ def _size(d: DeploymentDraft) -> int:
         route_weight=0,
         canary=wanted_replicas(child) if child is not None else 0,
         canary_ready=0,
-        stable=wanted_replicas(old) if old is not None else 0,
+        # Stable may be on its way to a new size in this very pass.
+        stable=max(wanted_replicas(old), d.spec.replicas) if old is not None else 0,
     ).canary
 
 

@@ -36,7 +36,7 @@ def quick(deployment: Job, **spec: Any) -> Job:
     rollout |= {
         "steps": [{"weight": 20, "pause": PAUSE}, {"weight": 50, "pause": PAUSE}],
         "analysis": analysis,
-        "drainTimeout": "30s",
+        "drainTimeout": "10s",
         "stallTimeout": "15s",
         "progressDeadline": "3m",
     }

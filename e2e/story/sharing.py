@@ -131,7 +131,7 @@ def g_sizes(stage: Stage, other: Watched) -> None:
 
 def h_leaving(stage: Stage, other: Watched) -> None:
     """A deleted ModelDeployment ends what it had begun to answer, then nothing of it is left."""
-    with client(stage, OTHER, workers=1, max_tokens=400, pause=10) as traffic:
+    with client(stage, OTHER, workers=1, max_tokens=400, to_the_end=True, pause=10) as traffic:
         stage.until("a long answer is on its way", lambda: _running(other), timeout=60)
         stage.kubectl("-n", stage.namespace, "delete", "modeldeployment", OTHER, "--wait=false", show=True)
         stage.until("its pods are gone", lambda: not other.pods(), timeout=120)

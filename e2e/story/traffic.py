@@ -29,6 +29,8 @@ class Client:
     workers: int = 2
     max_tokens: int = 16
     pause: float = 0.1
+    to_the_end: bool = False
+    """Answers have `max_tokens` tokens, whatever the model would say."""
     good: int = 0
     failures: list[tuple[float, str]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -64,6 +66,7 @@ class Client:
             "max_tokens": self.max_tokens,
             "temperature": 0,
             "stream": stream,
+            "ignore_eos": self.to_the_end,
         }
         connection = http.client.HTTPConnection(self.address, timeout=_TIMEOUT)
         try:

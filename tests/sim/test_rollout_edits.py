@@ -88,7 +88,7 @@ def test_back_to_what_it_was(edits: list[tuple[dict[str, Any], float]], number: 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @seed(2)
-@settings(max_examples=60, phases=[Phase.generate, Phase.shrink], **_COMMON)
+@settings(max_examples=30, phases=[Phase.generate, Phase.shrink], **_COMMON)
 @given(_SCRIPTS, st.integers(0, 2**16))
 def test_back_to_what_it_was_at_length(edits: list[tuple[dict[str, Any], float]], number: int) -> None:
     edited(edits, number)

@@ -63,7 +63,9 @@ class Rollouts(RuleBasedStateMachine):
             for _ in range(3):
                 self._new_node()
             self._alive()
-            sim.edit_md(model={"uri": ALSO_GOOD}, replicas=2, engine=None, rollout=QUICK)
+            # A stable revision that hangs is no measure: compared with it, nothing would ever be let in.
+            alone = {**QUICK, "analysis": {**QUICK["analysis"], "metrics": [{"name": "ErrorRate", "max": "0.05"}]}}
+            sim.edit_md(model={"uri": ALSO_GOOD}, replicas=2, engine=None, rollout=alone)
             sim.edit_md("api", replicas=1)
             sim.run_for(5)
             for _ in range(3):
@@ -251,7 +253,7 @@ def test_chaos_briefly() -> None:
 @pytest.mark.timeout(3600)
 def test_chaos_at_length() -> None:
     """The same every time: a build that fails can be run again."""
-    run(2000, max_examples=40, stateful_step_count=40, phases=[Phase.generate, Phase.shrink])
+    run(2000, max_examples=25, stateful_step_count=40, phases=[Phase.generate, Phase.shrink])
 
 
 def run(number: int, **profile: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from crashes import CrashAtOwnWrite
 from opsim import Sim
-from test_rollout_crash import LIVES, QUICK, children
+from test_rollout_crash import LIVES, QUICK, children, points
 
 
 @dataclass
@@ -75,13 +75,9 @@ def compare(name: str, k: int) -> None:
     assert end == expected, f"{name}, status wiped after write {k}"
 
 
-def _points(name: str, every: int) -> list[int]:
-    return list(range(1, undisturbed(name)[1] + 1, every))
-
-
 @pytest.mark.parametrize("name", list(LIVES))
 def test_wiped_after_some_writes(name: str) -> None:
-    for k in _points(name, 13):
+    for k in points(name, 13):
         compare(name, k)
 
 
@@ -89,5 +85,5 @@ def test_wiped_after_some_writes(name: str) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", list(LIVES))
 def test_wiped_after_every_write(name: str) -> None:
-    for k in _points(name, 1):
+    for k in points(name, 1):
         compare(name, k)

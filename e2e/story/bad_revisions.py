@@ -47,8 +47,7 @@ def c_bad_revisions(stage: Stage, bot: Watched) -> None:
             ),
             ("hangs after 20 requests", f"hang-after:{_CHECKS + 20}", ("EngineStalled", "SyntheticRequestFailed")),
         ):
-            bot.patch(**fault(fault_text))
-            _refused(stage, bot, stable, name, reasons)
+            _refused(stage, bot, stable, name, reasons, **fault(fault_text))
     bot.client = None
     rollout = bot.object["spec"]["rollout"]
     paced = _slower(stage, bot, fault)
@@ -71,8 +70,8 @@ def _slower(stage: Stage, bot: Watched, fault: Callable[[str], dict[str, Any]]) 
     paced = revision_of(bot.wait("stable is paced", lambda s: healthy(s) and revision_of(s) != before, timeout=180))
     with client(stage, workers=_WORKERS, pause=0, max_tokens=_LONG, to_the_end=True) as traffic:
         bot.client = traffic
-        bot.patch(**fault(f"{_PACE},slow:1.3"), rollout=_patient(bot))
-        _refused(stage, bot, paced, "answers 30 % slower", ("AnalysisFailed",))
+        change = fault(f"{_PACE},slow:1.3") | {"rollout": _patient(bot)}
+        _refused(stage, bot, paced, "answers 30 % slower", ("AnalysisFailed",), **change)
     bot.client = None
     bot.patch(rollout={"steps": []})
     return paced
@@ -90,16 +89,19 @@ def _patient(bot: Watched) -> dict[str, Any]:
     }
 
 
-def _refused(stage: Stage, bot: Watched, stable: str, name: str, reasons: tuple[str, ...]) -> Job:
-    """Wait for the rollback; stable has every request again, and it is not tried a second time."""
-    count = len(bot.status.get("history") or [])
+def _refused(
+    stage: Stage, bot: Watched, stable: str, name: str, reasons: tuple[str, ...], **change: dict[str, Any]
+) -> Job:
+    """Ask for it, wait for the rollback; stable has every request again, and it is not tried a second time."""
+    before = last(bot.status)
+    bot.patch(**change)
     seen: dict[str, float] = {}
 
     def over(status: Job) -> bool:
         weight = int((status.get("canary") or {}).get("weight") or 0)
         if weight and "weight" not in seen:
             seen["weight"] = time.monotonic()
-        return len(status.get("history") or []) > count and not status.get("rollout")
+        return last(status) != before and not status.get("rollout")
 
     status = bot.wait(f"the revision that {name} is taken back", over, timeout=420)
     entry = last(status)
@@ -130,13 +132,20 @@ def _stalled(status: Job) -> bool:
 
 def _wrong_answers(stage: Stage, bot: Watched, stable: str) -> None:
     stage.wait(WARNED, "it is published", lambda j: j["status"].get("phase") == "Succeeded", timeout=300)
-    bot.patch(engine={"image": None, "env": None}, model={"fineTuneJobRef": {"name": WARNED}, "requireGate": False})
-    _refused(stage, bot, stable, "loads but gives wrong answers", ("QualityFailed",))
+    _refused(
+        stage,
+        bot,
+        stable,
+        "loads but gives wrong answers",
+        ("QualityFailed",),
+        engine={"image": None, "env": None},
+        model={"fineTuneJobRef": {"name": WARNED}, "requireGate": False},
+    )
 
 
 def _gate_failed(stage: Stage, bot: Watched, stable: str) -> None:
-    bot.patch(model={"requireGate": True}, engine={"maxModelLen": 448})
-    status = _refused(stage, bot, stable, "did not pass its gate", ("GateFailed",))
+    change = {"model": {"requireGate": True}, "engine": {"maxModelLen": 448}}
+    status = _refused(stage, bot, stable, "did not pass its gate", ("GateFailed",), **change)
     _no_pods(bot, stable, status)
 
 
@@ -150,8 +159,8 @@ def _tampered(stage: Stage, bot: Watched, stable: str) -> None:
     manifest["files"][0]["digest"] = "sha256:" + "0" * 64
     stage.store.put_bytes(f"{copy}/MANIFEST.json", json.dumps(manifest).encode())
     secret = {"name": SECRET}
-    bot.patch(model={"fineTuneJobRef": None, "uri": f"s3://{stage.cluster.s3.bucket}/{copy}", "secretRef": secret})
-    status = _refused(stage, bot, stable, "was changed after publication", ("ManifestTampered",))
+    change = {"model": {"fineTuneJobRef": None, "uri": f"s3://{stage.cluster.s3.bucket}/{copy}", "secretRef": secret}}
+    status = _refused(stage, bot, stable, "was changed after publication", ("ManifestTampered",), **change)
     _no_pods(bot, stable, status)
 
 

@@ -43,7 +43,7 @@ def c_bad_revisions(stage: Stage, bot: Watched) -> None:
             (
                 "crashes after 20 requests",
                 f"crash-after:{_CHECKS + 20}",
-                ("EngineRestarted", "EngineNotReady", "EngineUnreachable"),
+                ("EngineRestarted", "EngineNotReady", "EngineUnreachable", "SyntheticRequestFailed"),
             ),
             ("hangs after 20 requests", f"hang-after:{_CHECKS + 20}", ("EngineStalled", "SyntheticRequestFailed")),
         ):

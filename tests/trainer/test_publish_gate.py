@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from finetune_api.finetunejob import Gate
 from finetune_api.manifests import MetricValue
+from finetune_api.publishing import Gate
 from finetune_trainer.publish.gate import evaluate_gate, in_words, passed
 
 

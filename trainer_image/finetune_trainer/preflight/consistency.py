@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType, Metric
+from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType
+from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
 from finetune_trainer.engine.plan import BatchPlan, plan_batches

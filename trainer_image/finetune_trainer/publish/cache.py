@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from finetune_api.finetunejob import FineTuneJobSpec, ServedCheck
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import METRICS, SERVED
 from finetune_api.manifests import MetricValue
+from finetune_api.publishing import ServedCheck
 from finetune_api.served import SERVED_CHECK, ServedReference
 from finetune_artifacts import NotFound, Store, digest_file
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import OnGateFailure
 from finetune_api.layout import GATE
+from finetune_api.publishing import OnGateFailure
 from finetune_api.reports import PublishedModel, PublishReport
 from finetune_api.served import ServedResult
 from finetune_artifacts import Store

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from finetune_api.finetunejob import Gate, Metric
 from finetune_api.manifests import GateResult, MetricValue
+from finetune_api.publishing import Gate, Metric
 
 HIGHER_IS_BETTER = {Metric.EXACT_MATCH}
 

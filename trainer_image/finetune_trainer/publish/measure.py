@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import FineTuneJobSpec, Metric
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.manifests import MetricValue
+from finetune_api.publishing import Metric
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.dataset import Examples
 from finetune_trainer.publish import evaluate

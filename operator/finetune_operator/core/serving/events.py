@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_api.deployment_status import ModelDeploymentStatus, RolloutStatus
-from finetune_operator.core.names import Reason
+from finetune_operator.core.names import GROUP, Reason
 from finetune_operator.core.types import EventNote
 
 _GOOD = ("Promoted", "Superseded")
@@ -58,9 +58,7 @@ def _annotations(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> list
             if value != current:
                 expected = f"it would have to be {current}" if current else "nothing is being rolled out"
                 notes.append(
-                    EventNote(
-                        "Warning", Reason.ANNOTATION_IGNORED, f"finetune.dev/{what}={value} has no effect: {expected}"
-                    )
+                    EventNote("Warning", Reason.ANNOTATION_IGNORED, f"{GROUP}/{what}={value} has no effect: {expected}")
                 )
     if new.handled.retry is not None and new.handled.retry != old.handled.retry:
         known = any(r.revision == new.handled.retry for r in old.rejected)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from finetune_api.deployment_status import ModelDeploymentStatus, ModelSource, Stage
 from finetune_api.modeldeployment import ModelDeploymentSpec
 from finetune_api.revision import model_key, revision_name, trial_key
-from finetune_operator.core.names import Reason, checker_job, verifier_job
+from finetune_operator.core.names import ANNOTATION_RETRY, Reason, checker_job, verifier_job
 from finetune_operator.core.objects import is_deleting
 from finetune_operator.core.plan import in_words
 from finetune_operator.core.serving.conditions import conclude, describe
@@ -118,7 +118,7 @@ def _advance(d: DeploymentDraft) -> tuple[Words | None, Words | None]:
     return refused, (
         held.reason,
         f"revision {held.revision} was rejected at {held.at}: {held.message}; change the spec, or try it again with "
-        f"kubectl annotate modeldeployment {d.name} finetune.dev/retry={held.revision} --overwrite",
+        f"kubectl annotate modeldeployment {d.name} {ANNOTATION_RETRY}={held.revision} --overwrite",
     )
 
 

@@ -16,7 +16,7 @@ from finetune_api.deployment_status import (
 from finetune_api.duration import parse_duration
 from finetune_api.revision import revision_name, trial_key
 from finetune_api.serveconfig import CheckReport, VerifyReport
-from finetune_operator.core.names import Reason, checker_job, verifier_job
+from finetune_operator.core.names import ANNOTATION_ABORT, Reason, checker_job, verifier_job
 from finetune_operator.core.serving.builders.engine import engine_image, no_image_message
 from finetune_operator.core.serving.builders.jobs import build_checker, build_verifier
 from finetune_operator.core.serving.draft import DeploymentDraft
@@ -83,7 +83,7 @@ def advance(d: DeploymentDraft) -> None:
         if r.stage in _WEIGHTLESS:
             serve(d)
     if r.stage is not Stage.ROLLING_BACK and asked_to(d, "abort"):
-        take_back(d, "Aborted", Reason.ABORTED, f"aborted by the annotation finetune.dev/abort at step {r.step}")
+        take_back(d, "Aborted", Reason.ABORTED, f"aborted by the annotation {ANNOTATION_ABORT} at step {r.step}")
         return
     match r.stage:
         case Stage.VERIFYING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_api.deployment_status import DeploymentPhase, Stage, VerdictStatus
 from finetune_api.duration import parse_duration
 from finetune_api.rollout import MANUAL
-from finetune_operator.core.names import Reason
+from finetune_operator.core.names import ANNOTATION_PROMOTE, Reason
 from finetune_operator.core.objects import pod_ip, uid_of
 from finetune_operator.core.serving import health
 from finetune_operator.core.serving.analysis.judge import judge
@@ -111,7 +111,7 @@ def _pause(d: DeploymentDraft, *, go_on: bool) -> None:
                 DeploymentPhase.PAUSED,
                 Reason.PAUSED,
                 f"revision {r.revision} at weight {r.weight}, step {r.step}/{len(steps)}, waits for "
-                f"kubectl annotate modeldeployment {d.name} finetune.dev/promote={r.revision}/{r.step} --overwrite",
+                f"kubectl annotate modeldeployment {d.name} {ANNOTATION_PROMOTE}={r.revision}/{r.step} --overwrite",
             )
             return
         if d.due_in(r.step_since, parse_duration(pause)) > 0:

@@ -83,3 +83,20 @@ async def test_a_session_that_somebody_closed_is_opened_again(serve: Serve) -> N
     await first.close()
     assert (await transport.request("GET", "/"))[0] == 200
     assert transport.session() is not first
+
+
+async def test_a_closed_transport_opens_no_session_that_nobody_would_close() -> None:
+    opened: list[aiohttp.ClientSession] = []
+
+    def connect() -> aiohttp.ClientSession:
+        opened.append(aiohttp.ClientSession())
+        return opened[-1]
+
+    transport = AiohttpTransport("http://127.0.0.1:1", connect)
+    transport.session()
+    await transport.close()
+    with pytest.raises(ConnectionError, match="closed"):
+        transport.session()
+    with pytest.raises(ConnectionError, match="closed"):
+        await transport.request("GET", "/readyz")
+    assert [session.closed for session in opened] == [True]

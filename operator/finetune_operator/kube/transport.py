@@ -20,14 +20,19 @@ class AiohttpTransport:
         self._server = server.rstrip("/")
         self._connect = connect
         self._session: aiohttp.ClientSession | None = None
+        self._over = False
 
     def session(self) -> aiohttp.ClientSession:
-        """The one in use, or a new one."""
+        """The one in use, or a new one. Raises ConnectionError after `close`: a late login would open one that nobody
+        closes any more."""
+        if self._over:
+            raise ConnectionError("the transport is closed")
         if self._session is None or self._session.closed:
             self._session = self._connect()
         return self._session
 
     async def close(self) -> None:
+        self._over = True
         if self._session is not None:
             await self._session.close()
 

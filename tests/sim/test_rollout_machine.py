@@ -246,7 +246,7 @@ _COMMON: dict[str, Any] = {
 
 
 def test_chaos_briefly() -> None:
-    run(1, max_examples=6, stateful_step_count=15, phases=[Phase.generate])
+    run(1, max_examples=3, stateful_step_count=15, phases=[Phase.generate])
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def compare(name: str, k: int) -> None:
 
 @pytest.mark.parametrize("name", list(LIVES))
 def test_wiped_after_some_writes(name: str) -> None:
-    for k in points(name, 13):
+    for k in points(name, 29):
         compare(name, k)
 
 

@@ -61,6 +61,8 @@ class Watchdog:
     def _on_change(self, change: Change) -> None:
         if change.key.plural == "finetunejobs":
             self._status(change)
+        if change.key.plural == "pods" and "deletionTimestamp" in (change.new or change.last)["metadata"]:
+            self._sim.note_disturbed(change.new or change.last)
         if self._client.startswith("operator"):
             self._by_operator(change)
 

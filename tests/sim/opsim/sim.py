@@ -191,7 +191,11 @@ class Sim(DeploymentView, JobView):
     def _note(self, node: str) -> None:
         for pod in self.world.pods():
             if pod["spec"].get("nodeName") == node:
-                self._disturbed |= {r["uid"] for r in pod["metadata"].get("ownerReferences") or []}
+                self.note_disturbed(pod)
+
+    def note_disturbed(self, pod: Obj) -> None:
+        """Its gang may be asked to stop from now on, even when the pod itself is no more to be seen."""
+        self._disturbed |= {r["uid"] for r in pod["metadata"].get("ownerReferences") or []}
 
     def _gangs_on(self, node: str) -> list[Gang]:
         found = []

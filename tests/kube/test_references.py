@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
+from finetune_operator.core.selectors import matches
 from finetune_operator.core.types import Obj
 from finetune_operator.kube.keys import deployment_key, job_key
-from finetune_operator.kube.references import Address, matches
+from finetune_operator.kube.references import Address
 from finetune_operator.kube.store import Store
 from tests.kube.builders import Json, finetunejob, modeldeployment
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from finetune_operator.core.names import LABEL_DEPLOYMENT, LABEL_REVISION
 from finetune_operator.core.objects import labels_of, name_of, uid_of
+from finetune_operator.core.selectors import matches
 from finetune_operator.core.serving.types import Claim, DeploymentObserved, Engines
 from finetune_operator.core.types import (
     DEPLOYMENTS,
@@ -27,7 +28,7 @@ from finetune_operator.kube.compact import Json
 from finetune_operator.kube.facts import controller_of, controller_uid
 from finetune_operator.kube.fresh import read_children, read_object
 from finetune_operator.kube.keys import Key
-from finetune_operator.kube.references import job_selector, matches, model_of, referenced_job
+from finetune_operator.kube.references import job_selector, model_of, referenced_job
 from finetune_operator.kube.store import Store
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from finetune_operator.core.objects import labels_of, uid_of
+from finetune_operator.core.selectors import matches
 from finetune_operator.core.types import Obj
 from finetune_operator.kube.compact import Json
 from finetune_operator.kube.keys import Key, Ref, deployment_key, ref_of
@@ -105,29 +106,6 @@ def job_selector(model: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """`spec.model.fineTuneJobSelector`."""
     selector = model.get("fineTuneJobSelector")
     return selector if isinstance(selector, Mapping) else None
-
-
-def matches(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    """As the API server reads label selectors, except that an empty one selects nothing."""
-    exact = selector.get("matchLabels") or {}
-    expressions = selector.get("matchExpressions") or ()
-    if not exact and not expressions:
-        return False
-    return all(labels.get(k) == v for k, v in exact.items()) and all(_holds(e, labels) for e in expressions)
-
-
-def _holds(expression: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    key, values = str(expression.get("key")), expression.get("values") or ()
-    match expression.get("operator"):
-        case "In":
-            return key in labels and labels[key] in values
-        case "NotIn":
-            return key not in labels or labels[key] not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
 
 
 def discard(index: defaultdict[Any, set[Ref]], key: Any, ref: Ref) -> None:

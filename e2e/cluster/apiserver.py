@@ -86,6 +86,12 @@ class ApiServer:
         """Of etcd, kube-apiserver, kube-controller-manager, kube-scheduler or kwok."""
         return next((d.pid() for d in self._daemons if d.name == name), None)
 
+    def ensure_namespace(self, name: str) -> None:
+        """Make it unless it is there. No controller removes one here, so nobody should delete it: it would stay
+        terminating."""
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        self.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(body))
+
     def kubectl(self, *args: str, input: str | None = None) -> str:
         """Standard output; raises CommandFailed (a subprocess.CalledProcessError) with kubectl's words."""
         return output_of([tools.path("kubectl"), f"--kubeconfig={self.kubeconfig}", *args], input)

@@ -21,15 +21,13 @@ GATEWAY_API = CHART / "charts" / "gateway-api" / "crds"
 def installed(apiserver: ApiServer, helm: Helm) -> Iterator[ApiServer]:
     """The chart's objects for real, a Gateway among them, without our CRDs, which the session already has."""
     for name in (NAMESPACE, "team-a", "team-b", "edge"):
-        apiserver.kubectl("create", "namespace", name)
+        apiserver.ensure_namespace(name)
     apiserver.kubectl("apply", "--server-side", "-f", str(GATEWAY_API))
     apiserver.kubectl("wait", "--for=condition=Established", "-f", str(GATEWAY_API))
     text = helm.text("--set", "crds.enabled=false,gateway.install=true")
     apiserver.kubectl("apply", "--server-side", "--namespace", NAMESPACE, "-f", "-", input=text)
     yield apiserver
     apiserver.kubectl("delete", "--namespace", NAMESPACE, "--wait=false", "-f", "-", input=text)
-    for name in (NAMESPACE, "team-a", "team-b", "edge"):
-        apiserver.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.mark.parametrize("values", sorted((REPO / "tests/chart/values").glob("*.yaml")), ids=lambda p: p.stem)

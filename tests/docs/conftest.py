@@ -15,7 +15,7 @@ NAMESPACES = ("demo", "demo-conflict", "team-a")
 def namespaces(apiserver: ApiServer) -> ApiServer:
     """The namespaces that examples and pages speak of. No controller runs here, so they are never deleted."""
     for name in NAMESPACES:
-        apiserver.kubectl("create", "namespace", name)
+        apiserver.ensure_namespace(name)
     return apiserver
 
 

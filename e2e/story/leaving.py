@@ -7,11 +7,11 @@ import json
 from e2e.story.stage import SYSTEM, Stage, StoryError, step
 
 KEPT = "kept"
-CRD = "finetunejobs.finetune.dev"
+CRDS = ("finetunejobs.finetune.dev", "modeldeployments.finetune.dev")
 
 
 def g_uninstall(stage: Stage) -> None:
-    """`helm uninstall` leaves running jobs alone; without the CRD nothing stays; installed again, all works."""
+    """`helm uninstall` leaves running jobs alone; without the CRDs nothing stays; installed again, all works."""
     stage.apply(
         stage.example(
             "01-finetune.yaml", name=KEPT, resources={"nodes": 1}, training={"maxSteps": 5000, "globalBatchSize": 8}
@@ -26,19 +26,19 @@ def g_uninstall(stage: Stage) -> None:
         raise StoryError(f"helm uninstall harmed the running job: {after}")
     stage.get(KEPT)
     stage.fact("g", "after helm uninstall", "the job's pods run on, the FineTuneJob stands")
-    stage.kubectl("delete", "crd", CRD, "--wait=true", "--timeout=180s", show=True)
+    stage.kubectl("delete", "crd", *CRDS, "--wait=true", "--timeout=180s", show=True)
     try:
         stage.until("nothing of ours is left", lambda: not leftovers(stage), timeout=180)
     except StoryError as error:
         raise StoryError(f"{error}: {leftovers(stage)}") from None
-    stage.fact("g", "objects left behind without the CRD", 0)
+    stage.fact("g", "objects left behind without the CRDs", 0)
 
 
 def leftovers(stage: Stage) -> list[str]:
     """Whatever carries our label anywhere, and whatever is ours in the operator's namespace."""
     out = stage.kubectl(
         "get",
-        "jobs,pods,services,networkpolicies,secrets,configmaps,persistentvolumeclaims",
+        "jobs,pods,deployments,services,httproutes,networkpolicies,secrets,configmaps,persistentvolumeclaims",
         "--all-namespaces",
         "-l",
         "app.kubernetes.io/managed-by=finetune-operator",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from finetune_api.deployment_status import (
-    DeploymentCondition,
+    MAX_HISTORY,
     DeploymentPhase,
     Drain,
     HistoryEntry,
@@ -16,13 +16,12 @@ from finetune_api.deployment_status import (
 from finetune_api.modeldeployment import ModelDeploymentSpec
 from finetune_operator.core.draft import BaseDraft
 from finetune_operator.core.names import LABEL_REVISION, revision_object
-from finetune_operator.core.objects import is_deleting, labels_of, name_of, uid_of
+from finetune_operator.core.objects import has_condition, is_deleting, labels_of, name_of, pod_ip, uid_of
 from finetune_operator.core.serving.builders.engine import parse_record
-from finetune_operator.core.serving.types import DeploymentObserved, Scrape
+from finetune_operator.core.serving.types import DeploymentObserved, Scrape, Target
 from finetune_operator.core.types import DEPLOYMENTS, Delete, MergePatch, Obj, Resource
 
 _MESSAGE_LIMIT = 1024
-_HISTORY_LIMIT = 20
 
 
 @dataclass
@@ -57,10 +56,6 @@ class DeploymentDraft(BaseDraft[ModelDeploymentStatus]):
         """What the rollout does now."""
         self.phase(DeploymentPhase.PROGRESSING, reason, message)
 
-    def refuse(self, reason: str, message: str) -> None:
-        """The spec cannot be followed as it is, or not yet; what is served goes on."""
-        self.condition(DeploymentCondition.ACCEPTED, False, reason, message)
-
     def set_rollout(self, **changes: object) -> None:
         self.update(rollout=self.rollout.model_copy(update=changes))
 
@@ -70,7 +65,7 @@ class DeploymentDraft(BaseDraft[ModelDeploymentStatus]):
         self.intent = True
 
     def remember(self, entry: HistoryEntry) -> None:
-        self.update(history=[*self.status.history, entry][-_HISTORY_LIMIT:])
+        self.update(history=[*self.status.history, entry][-MAX_HISTORY:])
 
     def engine(self, revision: str | None) -> Obj | None:
         """The Deployment of a revision."""
@@ -96,6 +91,15 @@ class DeploymentDraft(BaseDraft[ModelDeploymentStatus]):
 
     def ready(self, revision: str | None) -> int:
         return sum(pod_ready(p) for p in self.pods(revision))
+
+    def targets(self, revision: str | None) -> list[Target]:
+        """Its engines that can be looked at."""
+        record = self.record(revision)
+        return [
+            Target(name_of(pod), uid_of(pod), ip, record.revision, record.served_name)
+            for pod in self.pods(revision)
+            if record is not None and (ip := pod_ip(pod)) and pod_ready(pod)
+        ]
 
     def scale(self, revision: str | None, replicas: int) -> None:
         child = self.engine(revision)
@@ -124,8 +128,7 @@ def engine_of(pod: Obj) -> bool:
 
 
 def pod_ready(pod: Obj) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return not is_deleting(pod) and any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    return not is_deleting(pod) and has_condition(pod, "Ready")
 
 
 def wanted_replicas(deployment: Obj) -> int:

@@ -46,7 +46,7 @@ def plan_deployment(observed: DeploymentObserved, now: datetime, config: Config)
         spec = ModelDeploymentSpec.model_validate(md.get("spec") or {})
     except ValidationError as error:
         d = DeploymentDraft(md, before, now, config, observed, _placeholder())
-        conclude_invalid(d, in_words(error))
+        conclude(d, refused=(Reason.INVALID_SPEC, in_words(error)), rejected=None)  # changes nothing that runs
         return _answer(d, before)
     d = DeploymentDraft(md, before, now, config, observed, spec)
     refused, rejected = _advance(d)
@@ -62,11 +62,6 @@ def plan_deployment(observed: DeploymentObserved, now: datetime, config: Config)
 @lru_cache(maxsize=1)
 def _placeholder() -> ModelDeploymentSpec:
     return ModelDeploymentSpec.model_validate({"model": {"uri": "file:///unset"}})
-
-
-def conclude_invalid(d: DeploymentDraft, message: str) -> None:
-    """A spec that cannot be read changes nothing that runs."""
-    conclude(d, refused=(Reason.INVALID_SPEC, message), rejected=None)
 
 
 def _advance(d: DeploymentDraft) -> tuple[Words | None, Words | None]:
@@ -88,7 +83,7 @@ def _advance(d: DeploymentDraft) -> tuple[Words | None, Words | None]:
         if d.status.rollout is not None:
             advance(d)
         else:
-            _serve(d, None)
+            _serve(d)
         return refused, None
     digest = wanted.digest or _known_digest(d, wanted)
     source = wanted.model_copy(update={"digest": digest})
@@ -104,15 +99,15 @@ def _advance(d: DeploymentDraft) -> tuple[Words | None, Words | None]:
             advance(d)
         return refused, None
     if d.status.stable is not None and d.status.stable.revision == revision:
-        _serve(d, revision)
+        _serve(d)
         return refused, None
     held = rejection(d, (revision, key), trial_key(d.spec))
     if held is None and refused is None:
-        begin(d, source, key, revision)
+        refused = begin(d, source, key, revision)
         if not d.intent:
-            _serve(d, revision)
-        return None if d.intent else _refused_by_begin(d), None
-    _serve(d, revision)
+            _serve(d)
+        return refused, None
+    _serve(d)
     if held is None:
         return refused, None
     return refused, (
@@ -120,11 +115,6 @@ def _advance(d: DeploymentDraft) -> tuple[Words | None, Words | None]:
         f"revision {held.revision} was rejected at {held.at}: {held.message}; change the spec, or try it again with "
         f"kubectl annotate modeldeployment {d.name} {ANNOTATION_RETRY}={held.revision} --overwrite",
     )
-
-
-def _refused_by_begin(d: DeploymentDraft) -> Words | None:
-    entry = next((c for c in d.status.conditions if c.type == "Accepted" and c.status == "False"), None)
-    return None if entry is None or d.need_fresh else (entry.reason, entry.message)
 
 
 def _known_digest(d: DeploymentDraft, wanted: ModelSource) -> str | None:
@@ -147,7 +137,7 @@ def _still_wanted(d: DeploymentDraft, key: str, revision: str | None) -> bool:
     return d.rollout.key == key
 
 
-def _serve(d: DeploymentDraft, revision: str | None) -> None:
+def _serve(d: DeploymentDraft) -> None:
     if d.status.stable is None:
         return
     if d.engine(d.status.stable.revision) is None:

@@ -33,15 +33,14 @@ _WEIGHTLESS = (Stage.VERIFYING, Stage.STARTING, Stage.CHECKING)
 """May last as long as somebody lets it wait; stable is served as if nothing was being let in."""
 
 
-def begin(d: DeploymentDraft, source: ModelSource, key: str, revision: str | None) -> None:
-    """Choose the candidate."""
+def begin(d: DeploymentDraft, source: ModelSource, key: str, revision: str | None) -> tuple[str, str] | None:
+    """Choose the candidate; (reason, message) of what the spec lacks for that."""
     image = engine_image(d.spec, d.config)
     if not image:
-        d.refuse(Reason.NO_SERVING_IMAGE, no_image_message())
-        return
+        return Reason.NO_SERVING_IMAGE, no_image_message()
     if not d.observed.fresh:
         d.need_fresh = True
-        return
+        return None
     verified = d.status.verification
     d.update(
         rollout=RolloutStatus(
@@ -59,6 +58,7 @@ def begin(d: DeploymentDraft, source: ModelSource, key: str, revision: str | Non
     )
     d.say(Reason.VERIFYING, f"model {source.uri}")
     d.intent = True
+    return None
 
 
 def supersede(d: DeploymentDraft, message: str) -> None:
@@ -79,9 +79,10 @@ def take_back(d: DeploymentDraft, outcome: str, reason: str, message: str) -> No
 def advance(d: DeploymentDraft) -> None:
     r, stable = d.rollout, d.status.stable
     if stable is not None:
-        ensure_service(d, stable.revision)
         if r.stage in _WEIGHTLESS:
             serve(d)
+        else:
+            ensure_service(d, stable.revision)
     if r.stage is not Stage.ROLLING_BACK and asked_to(d, "abort"):
         take_back(d, "Aborted", Reason.ABORTED, f"aborted by the annotation {ANNOTATION_ABORT} at step {r.step}")
         return
@@ -189,7 +190,7 @@ def _unanswered(d: DeploymentDraft, answer: Answer[VerifyReport] | Answer[CheckR
         take_back(
             d,
             "RolledBack",
-            answer.reason or Reason.PROGRESS_DEADLINE,
+            answer.reason,
             f"{what} took longer than {d.spec.rollout.progress_deadline} (rollout.progressDeadline): {answer.message}",
         )
         return

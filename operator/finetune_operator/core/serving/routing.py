@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_operator.core.names import ANNOTATION_REJECTED, ANNOTATION_ROLLOUT, ANNOTATION_STABLE
+from finetune_operator.core.names import ANNOTATION_REJECTED, ANNOTATION_ROLLOUT, ANNOTATION_STABLE, Reason
 from finetune_operator.core.serving.builders.route import (
     Acceptance,
     accepted,
@@ -29,7 +29,7 @@ def canary_weight(d: DeploymentDraft) -> int:
 def acceptance(d: DeploymentDraft) -> Acceptance:
     """Of the route as it was observed."""
     if d.observed.route is None:
-        return Acceptance(ok=False, reason="RoutePending", message="the HTTPRoute is not made yet")
+        return Acceptance(ok=False, reason=Reason.ROUTE_PENDING, message="the HTTPRoute is not made yet")
     return accepted(d.observed.route, parent_refs(d.owner, d.spec, d.config))
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from finetune_api.deployment_status import RevisionRecord, Stage
 from finetune_api.duration import parse_duration
+from finetune_api.exitcodes import ExitCode
 from finetune_api.serveconfig import FetchReport
 from finetune_operator.core.names import Reason, revision_object
 from finetune_operator.core.objects import condition, name_of, pending_cause
 from finetune_operator.core.reports import read_report
-from finetune_operator.core.serving.builders.engine import build_engine, build_engine_policy, build_service
+from finetune_operator.core.serving.builders.engine import FETCH, build_engine, build_engine_policy, build_service
 from finetune_operator.core.serving.capacity import sizes
 from finetune_operator.core.serving.draft import DeploymentDraft, wanted_replicas
 from finetune_operator.core.types import Obj
 
 _CRASHES = 3
-_FETCH = "fetch"
-_TRANSIENT = 74
 
 
 def start_engines(d: DeploymentDraft, *, checking: bool = False) -> tuple[str, str] | None:
@@ -103,8 +102,8 @@ def _size(d: DeploymentDraft) -> int:
 def _failure(pods: list[Obj]) -> tuple[str, str] | None:
     """What no waiting will mend."""
     for pod in pods:
-        report = read_report(pod, FetchReport, container=_FETCH)
-        if report is not None and report.exit_code not in (0, _TRANSIENT):
+        report = read_report(pod, FetchReport, container=FETCH)
+        if report is not None and report.exit_code not in (ExitCode.DONE, ExitCode.STORAGE):
             return report.reason, report.message
         for entry in (pod.get("status") or {}).get("containerStatuses") or ():
             if int(entry.get("restartCount", 0)) >= _CRASHES:
@@ -126,7 +125,7 @@ def _too_late(d: DeploymentDraft, ready: int, wanted: int) -> tuple[str, str]:
                 f"no node had room for engine pod {name_of(pod)} within {limit}: {scheduled.get('message', '')}"
             )
     for pod in d.pods(d.rollout.revision):
-        report = read_report(pod, FetchReport, container=_FETCH)
+        report = read_report(pod, FetchReport, container=FETCH)
         if report is not None and report.exit_code:
             return Reason.MODEL_NOT_FETCHED, f"not ready within {limit}: {report.message}"
         cause = pending_cause(pod)

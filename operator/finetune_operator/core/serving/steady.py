@@ -5,8 +5,8 @@ from __future__ import annotations
 from finetune_api.deployment_status import Drain, RevisionRecord
 from finetune_api.duration import parse_duration
 from finetune_operator.core import times
-from finetune_operator.core.names import LABEL_REVISION, revision_object
-from finetune_operator.core.objects import is_deleting, labels_of, name_of, pod_ip, uid_of
+from finetune_operator.core.names import LABEL_REVISION
+from finetune_operator.core.objects import is_deleting, labels_of, name_of, uid_of
 from finetune_operator.core.serving.builders.engine import parse_record
 from finetune_operator.core.serving.draft import DeploymentDraft, pod_ready, wanted_replicas
 from finetune_operator.core.serving.routing import set_route
@@ -44,7 +44,7 @@ def step_draining(d: DeploymentDraft) -> None:
         if _over(d, entry):
             d.scale(entry.revision, 0)
         else:
-            targets += _targets(d, entry.revision)
+            targets += d.targets(entry.revision)
     if left != d.status.draining:
         d.update(draining=left)
     if targets and d.scrape is None:
@@ -74,15 +74,6 @@ def _over(d: DeploymentDraft, entry: Drain) -> bool:
     )
 
 
-def _targets(d: DeploymentDraft, revision: str) -> list[Target]:
-    record = d.record(revision)
-    return [
-        Target(name_of(pod), uid_of(pod), ip, revision, record.served_name)
-        for pod in d.pods(revision)
-        if record is not None and (ip := pod_ip(pod)) and pod_ready(pod)
-    ]
-
-
 def tidy(d: DeploymentDraft, jobs_wanted: frozenset[str]) -> None:
     """Jobs that answered, revisions beyond `history`, engines nobody accounts for."""
     for job in d.observed.jobs:
@@ -110,10 +101,9 @@ def _tidy_revisions(d: DeploymentDraft) -> None:
     former.sort(key=lambda record: (record.created_at, record.revision), reverse=True)
     gone = former[d.spec.rollout.history :]
     for record in gone:
-        child_name = revision_object(d.name, record.revision)
-        for child in d.observed.children:
-            if name_of(child) == child_name:
-                d.remove(child, DEPLOYMENTS)
+        leaving = d.engine(record.revision)
+        if leaving is not None:
+            d.remove(leaving, DEPLOYMENTS)
     kept = {record.revision for record in former} - {record.revision for record in gone} | used
     for service in d.observed.services:
         if labels_of(service).get(LABEL_REVISION) not in kept:

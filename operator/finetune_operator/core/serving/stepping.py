@@ -6,18 +6,17 @@ from finetune_api.deployment_status import DeploymentPhase, Stage, VerdictStatus
 from finetune_api.duration import parse_duration
 from finetune_api.rollout import MANUAL
 from finetune_operator.core.names import ANNOTATION_PROMOTE, Reason
-from finetune_operator.core.objects import pod_ip, uid_of
 from finetune_operator.core.serving import health
 from finetune_operator.core.serving.analysis.judge import judge
 from finetune_operator.core.serving.analysis.totals import Totals, rule_of
 from finetune_operator.core.serving.analysis.verdict import Decision
 from finetune_operator.core.serving.capacity import share, sizes
-from finetune_operator.core.serving.draft import DeploymentDraft, pod_ready, wanted_replicas
+from finetune_operator.core.serving.draft import DeploymentDraft, wanted_replicas
 from finetune_operator.core.serving.promotion import promoted
 from finetune_operator.core.serving.rejection import asked_to
 from finetune_operator.core.serving.routing import acceptance, canary_weight, set_route
 from finetune_operator.core.serving.starting import ensure_service
-from finetune_operator.core.serving.types import Scrape, Target
+from finetune_operator.core.serving.types import Scrape
 
 _PATIENCE_SECONDS = 60.0
 
@@ -139,13 +138,7 @@ def _pause(d: DeploymentDraft, *, go_on: bool) -> None:
 def watch(d: DeploymentDraft) -> None:
     """Look at both revisions' engines for as long as the candidate has weight, or is to get some."""
     r, stable = d.rollout, d.status.stable
-    targets = []
-    for revision in (r.revision, stable.revision if stable is not None else None):
-        record = d.record(revision)
-        for pod in d.pods(revision):
-            ip = pod_ip(pod)
-            if record is not None and ip and pod_ready(pod):
-                targets.append(Target(pod["metadata"]["name"], uid_of(pod), ip, record.revision, record.served_name))
+    targets = d.targets(r.revision) + d.targets(stable.revision if stable is not None else None)
     window = f"{r.revision}@{r.started_at}"
     interval = parse_duration(d.spec.rollout.analysis.interval)
     d.scrape = Scrape(
@@ -173,7 +166,7 @@ def _analyse(d: DeploymentDraft) -> tuple[str, str] | None:
     analysis = d.spec.rollout.analysis
     if engines is None or stable is None or d.scrape is None or engines.step != d.scrape.step:
         return None
-    if d.scrape.step.endswith("/"):
+    if _counting_since(d, parse_duration(analysis.interval)) is None:
         return None
     assert r.revision is not None
     canary = engines.step_totals.get(r.revision, Totals(requests=0))

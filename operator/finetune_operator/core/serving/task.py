@@ -19,6 +19,7 @@ from finetune_operator.core.objects import (
     is_deleting,
     job_finished,
     name_of,
+    owned_by,
     pending_cause,
     pod_over,
     terminated,
@@ -56,7 +57,7 @@ def ask(d: DeploymentDraft, name: str, build: Callable[[], Obj], model: type[Rep
         return Answer(None, "", f"Job {name} is being made")
     if is_deleting(job):
         return Answer(None, "", f"Job {name} is being removed")
-    pods = [p for p in d.observed.pods if _belongs(p, job)]
+    pods = [p for p in d.observed.pods if owned_by(p, uid_of(job))]
     over = next((p for p in pods if pod_over(p, d.observed.gone_pods)), None)
     report = read_report(over, model) if over is not None else None
     if report is not None and report.exit_code not in _AGAIN:
@@ -73,16 +74,12 @@ def ask(d: DeploymentDraft, name: str, build: Callable[[], Obj], model: type[Rep
         reason, message = report.reason, report.message
     else:
         reason, message = Reason.TASK_FAILED, f"Job {name} ended without an answer{_how(over)}"
-    if d.due_in(_ended(d, job, over), _RETRY_SECONDS) <= 0:
+    if d.due_in(_ended(job, over), _RETRY_SECONDS) <= 0:
         d.remove(job, JOBS)
     return Answer(None, reason, message, again=True)
 
 
-def _belongs(pod: Obj, job: Obj) -> bool:
-    return any(ref.get("uid") == uid_of(job) for ref in pod["metadata"].get("ownerReferences") or ())
-
-
-def _ended(d: DeploymentDraft, job: Obj, pod: Obj | None) -> str:
+def _ended(job: Obj, pod: Obj | None) -> str:
     for kind in ("Complete", "Failed"):
         entry = condition(job, kind)
         if entry is not None and entry.get("lastTransitionTime"):

@@ -13,7 +13,6 @@ from finetune_api.status import (
     AttemptStatus,
     Condition,
     FineTuneJobStatus,
-    Phase,
     PublishStatus,
 )
 from finetune_operator.core import times
@@ -75,6 +74,9 @@ class BaseDraft(Generic[StatusT]):
     def update(self, **changes: Any) -> None:
         self.status = self.status.model_copy(update=changes)
 
+    def phase(self, phase: StrEnum, reason: str, message: str = "") -> None:
+        self.update(phase=phase, reason=reason, message=message[:_MESSAGE_LIMIT] or None)
+
     def condition(self, kind: StrEnum, status: bool | None, reason: str, message: str = "") -> None:
         """None is Unknown. The transition time moves only when the status does."""
         text = {True: "True", False: "False", None: "Unknown"}[status]
@@ -111,9 +113,6 @@ class Draft(BaseDraft[FineTuneJobStatus]):
 
     def set_publish(self, publish: PublishStatus) -> None:
         self.update(publish=publish)
-
-    def phase(self, phase: Phase, reason: str, message: str = "") -> None:
-        self.update(phase=phase, reason=reason, message=message[:_MESSAGE_LIMIT] or None)
 
     def job_named(self, name: str) -> Obj | None:
         return next((job for job in self.observed.jobs if name_of(job) == name), None)

@@ -28,6 +28,11 @@ def controller_of(obj: Obj) -> Mapping[str, Any] | None:
     return None
 
 
+def created(obj: Obj) -> str:
+    """Sorts by age; empty where the API server has not said it."""
+    return str(obj["metadata"].get("creationTimestamp") or "")
+
+
 def node_of(pod: Obj) -> str | None:
     return (pod.get("spec") or {}).get("nodeName")
 

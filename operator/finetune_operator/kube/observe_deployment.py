@@ -25,7 +25,7 @@ from finetune_operator.core.types import (
 )
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
-from finetune_operator.kube.facts import controller_of, controller_uid
+from finetune_operator.kube.facts import controller_of, controller_uid, created
 from finetune_operator.kube.fresh import read_children, read_object
 from finetune_operator.kube.keys import Key
 from finetune_operator.kube.references import job_selector, model_of, referenced_job
@@ -122,9 +122,5 @@ def _fine_tune_jobs(store: Store, key: Key, deployment: Obj) -> list[Json]:
 
 
 def _oldest(others: list[Json]) -> Claim:
-    claims = [Claim("/".join((o["metadata"]["namespace"], name_of(o))), _created(o)) for o in others]
+    claims = [Claim("/".join((o["metadata"]["namespace"], name_of(o))), created(o)) for o in others]
     return min(claims, key=lambda claim: (claim.created, claim.owner))
-
-
-def _created(obj: Obj) -> str:
-    return str(obj["metadata"].get("creationTimestamp") or "")

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 
 from finetune_operator.core.names import GANG_SERVICE, LABEL_JOB
 from finetune_operator.core.objects import uid_of
-from finetune_operator.core.types import FINETUNEJOBS, JOBS, PODS, Obj, Observed, Sample
+from finetune_operator.core.types import FINETUNEJOBS, JOBS, PODS, Observed, Sample
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
-from finetune_operator.kube.facts import controller_uid, node_of
+from finetune_operator.kube.facts import controller_uid, created, node_of
 from finetune_operator.kube.fresh import read_children, read_object
 from finetune_operator.kube.keys import Key
 from finetune_operator.kube.store import Store
@@ -82,8 +82,4 @@ def _is_ours(pod: Json, job: Json, uid: str, ours: set[str], foreign: set[str]) 
     if owner == uid or owner in ours:
         return True
     kinds = [r.get("kind") for r in pod["metadata"].get("ownerReferences") or () if r.get("controller")]
-    return kinds == ["Job"] and _created(pod) >= _created(job)
-
-
-def _created(obj: Obj) -> str:
-    return str(obj["metadata"].get("creationTimestamp") or "")
+    return kinds == ["Job"] and created(pod) >= created(job)

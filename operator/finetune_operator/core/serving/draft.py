@@ -21,8 +21,6 @@ from finetune_operator.core.serving.builders.engine import parse_record
 from finetune_operator.core.serving.types import DeploymentObserved, Scrape, Target
 from finetune_operator.core.types import DEPLOYMENTS, Delete, MergePatch, Obj, Resource
 
-_MESSAGE_LIMIT = 1024
-
 
 @dataclass
 class DeploymentDraft(BaseDraft[ModelDeploymentStatus]):
@@ -48,9 +46,6 @@ class DeploymentDraft(BaseDraft[ModelDeploymentStatus]):
         """Only while there is one."""
         assert self.status.rollout is not None
         return self.status.rollout
-
-    def phase(self, phase: DeploymentPhase, reason: str, message: str = "") -> None:
-        self.update(phase=phase, reason=reason, message=message[:_MESSAGE_LIMIT] or None)
 
     def say(self, reason: str, message: str) -> None:
         """What the rollout does now."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from e2e.story.deployments import Watched, healthy, last, revision_of
+from e2e.story.deployments import Watched, condition_of, healthy, last, revision_of
 from e2e.story.serving import client
 from e2e.story.stage import SECRET, Job, Stage, StoryError
 from e2e.story.training import REFERENCE
@@ -122,12 +122,8 @@ def _not_again(bot: Watched, stable: str) -> None:
         if status.get("rollout") or revision_of(status) != stable:
             raise StoryError(f"it was tried again: {status.get('rollout')}")
         time.sleep(0.5)
-    if not _stalled(bot.status):
+    if condition_of(bot.status, "Stalled")["status"] != "True":
         raise StoryError("Stalled does not say that Git asks for something that was rejected")
-
-
-def _stalled(status: Job) -> bool:
-    return any(c["type"] == "Stalled" and c["status"] == "True" for c in status.get("conditions", []))
 
 
 def _wrong_answers(stage: Stage, bot: Watched, stable: str) -> None:

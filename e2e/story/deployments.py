@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.story.stage import Job, Stage, StoryError
+from e2e.story.stage import Job, Stage, StoryError, condition
 from e2e.story.traffic import Client
 
 _POLL = 0.5
@@ -124,6 +124,10 @@ def revision_of(status: Job, which: str = "stable") -> str:
     if not found:
         raise StoryError(f"there is no {which} revision: {json.dumps(status)[:400]}")
     return str(found["revision"])
+
+
+def condition_of(status: Job, kind: str) -> Job:
+    return condition({"status": status}, kind)
 
 
 def healthy(status: Job) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from e2e.cluster import chart
-from e2e.story.deployments import Watched, healthy, last, revision_of
+from e2e.story.deployments import Watched, condition_of, healthy, last, revision_of
 from e2e.story.stage import EXAMPLES, Job, Stage, StoryError
 from e2e.story.traffic import Client
 from e2e.story.training import REFERENCE
@@ -65,10 +65,10 @@ def a_serve(stage: Stage) -> Watched:
     stage.apply(wanted)
     status = bot.wait(
         "it says what it waits for",
-        lambda s: any(c["reason"] == "WaitingForFineTuneJob" for c in s.get("conditions", [])),
+        lambda s: condition_of(s, "Accepted")["reason"] == "WaitingForFineTuneJob",
         timeout=60,
     )
-    words = next(c["message"] for c in status["conditions"] if c["type"] == "Accepted")
+    words = condition_of(status, "Accepted")["message"]
     if SECOND not in words:
         raise StoryError(f"the wait does not name the job: {words}")
     stage.fact("A", "it waits in words", words)

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from e2e.cluster import chart
-from e2e.story.deployments import Watched, healthy, last, revision_of
+from e2e.story.deployments import Watched, condition_of, healthy, last, revision_of
 from e2e.story.serving import BOT, client, manifest, quick
-from e2e.story.stage import Job, Stage, StoryError
+from e2e.story.stage import Stage, StoryError
 from e2e.story.training import REFERENCE
 
 OTHER = "other-bot"
@@ -18,10 +18,6 @@ _TURNED_AWAY = ("status 404", "status 503")
 """How a Gateway answers new requests when the route or the pods behind it are gone."""
 _NO_SERVICE = "status 500: "
 """And when the Service is: without a body, an engine's own 500 has one."""
-
-
-def _condition(status: Job, kind: str) -> Job:
-    return next((dict(c) for c in status.get("conditions", []) if c["type"] == kind), {})
 
 
 def e_gateway(stage: Stage) -> Watched:
@@ -35,13 +31,13 @@ def e_gateway(stage: Stage) -> Watched:
     stage.apply(wanted)
     status = other.wait("the Gateway refuses its route", lambda s: s.get("reason") == "RouteNotAccepted", timeout=240)
     stage.fact("E", "a route that the Gateway rejects", status["message"])
-    if _condition(status, "Stalled").get("status") != "True":
+    if condition_of(status, "Stalled")["status"] != "True":
         raise StoryError(f"RouteNotAccepted is not Stalled: {status['conditions']}")
     other.patch(traffic={"parentRefs": None, "hostnames": ["bot.example.org"]})
     status = other.wait(
-        "the hostname is refused", lambda s: _condition(s, "Accepted").get("reason") == "HostnameNotAllowed", timeout=60
+        "the hostname is refused", lambda s: condition_of(s, "Accepted")["reason"] == "HostnameNotAllowed", timeout=60
     )
-    stage.fact("E", "a hostname outside the policy", _condition(status, "Accepted")["message"])
+    stage.fact("E", "a hostname outside the policy", condition_of(status, "Accepted")["message"])
     other.patch(traffic={"hostnames": None})
     other.wait("it serves", healthy, timeout=120)
     for name, stranger in ((BOT, OTHER), (OTHER, BOT)):

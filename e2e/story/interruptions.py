@@ -93,8 +93,10 @@ def _wiped(stage: Stage, bot: Watched) -> None:
         or {p["metadata"]["uid"] for p in bot.pods(revision_of(status))} != pods
     ):
         raise StoryError(f"a wiped status started something: {status}")
-    if {r["revision"] for r in status.get("rejected", [])} != {r["revision"] for r in before.get("rejected", [])}:
-        raise StoryError("a wiped status forgot what was rejected")
+    had, has = ({r["revision"] for r in s.get("rejected", [])} for s in (before, status))
+    if has != had:
+        notes = bot.route()["metadata"].get("annotations")
+        raise StoryError(f"a wiped status went from rejections {had} to {has}; the route says {notes}")
     stage.fact("D", "status wiped by hand", "rebuilt, no rollout, rejections kept")
 
 

@@ -54,6 +54,34 @@ def test_a_retry_is_taken_once_until_it_was_taken_away() -> None:
     assert rollouts(world) == before + 2
 
 
+@pytest.mark.parametrize("passes", range(24))
+def test_no_moment_in_which_a_lost_status_takes_the_rejection_along(passes: int) -> None:
+    """From the moment that status says so on, and a while after that."""
+    world = World(serving("one")).settle()
+    world.check = lambda _: WORSE
+    world.edit(model={"fineTuneJobRef": {"name": "two"}})
+    while not (world.status or {}).get("rejected"):
+        world.step()
+    for _ in range(passes):
+        world.step()
+    world.status = None
+    world.run(120)
+    assert rollouts(world) == 2, "the first one and the rejected one"
+    assert world.condition("Stalled")["reason"] == "QualityFailed"
+
+
+def test_a_retry_that_was_taken_is_not_taken_again_when_the_status_is_lost() -> None:
+    world, name = rejected()
+    world.annotations["finetune.dev/retry"] = name
+    world.run(120)
+    before, told = rollouts(world), len(world.events)
+    world.status = None
+    world.run(120)
+    assert rollouts(world) == before
+    assert world.condition("Stalled")["reason"] == "QualityFailed"
+    assert "Retried" not in {e.reason for e in world.events[told:]}
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "[1]", '[{"revision": "a"}]'])
 def test_an_annotation_that_cannot_be_read_is_no_memory(text: str) -> None:
     assert recall({"metadata": {"annotations": {"finetune.dev/rejected": text}}}) == []

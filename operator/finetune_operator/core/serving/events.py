@@ -60,7 +60,8 @@ def _annotations(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> list
                 notes.append(
                     EventNote("Warning", Reason.ANNOTATION_IGNORED, f"{GROUP}/{what}={value} has no effect: {expected}")
                 )
-    if new.handled.retry is not None and new.handled.retry != old.handled.retry:
+    kept = any(r.revision == new.handled.retry for r in new.rejected)
+    if new.handled.retry is not None and new.handled.retry != old.handled.retry and not kept:
         known = any(r.revision == new.handled.retry for r in old.rejected)
         text = "is tried again" if known else "was not rejected; the annotation has no effect"
         notes.append(

@@ -12,7 +12,7 @@ from finetune_operator.core.names import ANNOTATION_ROLLOUT, ANNOTATION_STABLE
 from finetune_operator.core.serving.builders.route import weights
 from finetune_operator.core.serving.draft import DeploymentDraft
 from finetune_operator.core.serving.promotion import revision_status
-from finetune_operator.core.serving.rejection import recall
+from finetune_operator.core.serving.rejection import recall, retry_taken
 from finetune_operator.core.types import Obj
 
 
@@ -21,7 +21,7 @@ def lost(d: DeploymentDraft) -> bool:
 
 
 def rebuild(d: DeploymentDraft) -> None:
-    """Sets `stable`, `rollout` and `rejected`; an intent when there was anything to bring back."""
+    """Sets `stable`, `rollout`, `rejected` and `handled`; an intent when there was anything to bring back."""
     route = d.observed.route
     assert route is not None
     rejected = recall(route)
@@ -32,7 +32,7 @@ def rebuild(d: DeploymentDraft) -> None:
     if rollout is not None:
         d.update(rollout=rollout)
     if rejected and not d.status.rejected:
-        d.update(rejected=rejected)
+        d.update(rejected=rejected, handled=retry_taken(d, rejected))
     d.intent = stable is not None or rollout is not None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from finetune_api.deployment_status import MAX_REJECTED, Rejection
+from finetune_api.deployment_status import MAX_REJECTED, Handled, Rejection, Stage
 from finetune_operator.core.names import (
     ANNOTATION_ABORT,
     ANNOTATION_PROMOTE,
@@ -19,6 +19,8 @@ from finetune_operator.core.serving.draft import DeploymentDraft
 from finetune_operator.core.types import Obj
 
 _KEPT_MESSAGE = 200
+REMEMBERED = ("RolledBack", "Aborted")
+"""Outcomes that forbid another try; a candidate that was superseded did nothing wrong."""
 
 
 def rejection(d: DeploymentDraft, names: tuple[str | None, ...], trial: str) -> Rejection | None:
@@ -26,16 +28,28 @@ def rejection(d: DeploymentDraft, names: tuple[str | None, ...], trial: str) -> 
     return next((r for r in d.status.rejected if r.revision in names and r.trial == trial), None)
 
 
-def reject(d: DeploymentDraft, revision: str, trial: str, reason: str, message: str) -> None:
-    others = [r for r in d.status.rejected if (r.revision, r.trial) != (revision, trial)]
-    entry = Rejection(revision=revision, trial=trial, reason=reason, message=message[:1024], at=d.stamp)
-    d.update(rejected=[*others, entry][-MAX_REJECTED:])
+def rejected(d: DeploymentDraft) -> list[Rejection]:
+    """With what the rollback under way will add: it stands on the route before it stands in status, so that no moment
+    is left in which a status that is lost takes it along."""
+    known, r = d.status.rejected, d.status.rollout
+    if r is None or r.stage is not Stage.ROLLING_BACK or r.outcome not in REMEMBERED:
+        return known
+    name = r.revision or r.key
+    others = [entry for entry in known if (entry.revision, entry.trial) != (name, r.trial)]
+    entry = Rejection(
+        revision=name,
+        trial=r.trial,
+        reason=r.reason or r.outcome,
+        message=(r.message or "")[:1024],
+        at=r.stage_since,
+    )
+    return [*others, entry][-MAX_REJECTED:]
 
 
-def remembered(d: DeploymentDraft) -> str:
+def remembered(entries: list[Rejection]) -> str:
     """The annotation's value; at most 20 short entries."""
     return json.dumps(
-        [entry.to_wire() | {"message": entry.message[:_KEPT_MESSAGE]} for entry in d.status.rejected],
+        [entry.to_wire() | {"message": entry.message[:_KEPT_MESSAGE]} for entry in entries],
         separators=(",", ":"),
     )
 
@@ -47,6 +61,12 @@ def recall(route: Obj) -> list[Rejection]:
         return [Rejection.model_validate(entry) for entry in json.loads(text or "[]")]
     except ValueError:
         return []
+
+
+def retry_taken(d: DeploymentDraft, entries: list[Rejection]) -> Handled:
+    """For a status that was lost: an annotation that stands beside the rejection it names was given before that."""
+    asked = _asked(d, ANNOTATION_RETRY)
+    return Handled(retry=asked if any(entry.revision == asked for entry in entries) else None)
 
 
 def take_retry(d: DeploymentDraft) -> None:

@@ -20,7 +20,7 @@ from finetune_operator.core.names import ANNOTATION_ABORT, Reason, checker_job, 
 from finetune_operator.core.serving.builders.engine import engine_image, no_image_message
 from finetune_operator.core.serving.builders.jobs import build_checker, build_verifier
 from finetune_operator.core.serving.draft import DeploymentDraft
-from finetune_operator.core.serving.rejection import asked_to, reject, rejection
+from finetune_operator.core.serving.rejection import REMEMBERED, asked_to, rejected, rejection
 from finetune_operator.core.serving.routing import canary_weight, set_route
 from finetune_operator.core.serving.starting import ensure_service, start_engines
 from finetune_operator.core.serving.steady import serve
@@ -28,7 +28,6 @@ from finetune_operator.core.serving.stepping import step_up
 from finetune_operator.core.serving.task import Answer, ask
 from finetune_operator.core.types import HTTPROUTES
 
-_REMEMBERED = ("RolledBack", "Aborted")
 _WEIGHTLESS = (Stage.VERIFYING, Stage.STARTING, Stage.CHECKING)
 """May last as long as somebody lets it wait; stable is served as if nothing was being let in."""
 
@@ -209,12 +208,9 @@ def _roll_back(d: DeploymentDraft) -> None:
         d.remove(d.observed.route, HTTPROUTES)
         return
     outcome = r.outcome or "RolledBack"
-    name = r.revision or r.key
-    if outcome in _REMEMBERED:
-        reject(d, name, r.trial, r.reason or outcome, r.message or "")
     d.remember(
         HistoryEntry(
-            revision=name,
+            revision=r.revision or r.key,
             outcome=outcome,
             reason=r.reason or outcome,
             message=(r.message or "")[:1024],
@@ -230,7 +226,7 @@ def _roll_back(d: DeploymentDraft) -> None:
         d.drain(
             r.revision,
             timeout=min(parse_duration(rollout.drain_timeout), parse_duration(rollout.stall_timeout)),
-            hold=parse_duration(rollout.abort.scale_down_delay) if outcome in _REMEMBERED else 0.0,
+            hold=parse_duration(rollout.abort.scale_down_delay) if outcome in REMEMBERED else 0.0,
         )
-    d.update(rollout=None, canary=None, step=None)
+    d.update(rollout=None, canary=None, step=None, rejected=rejected(d))
     d.intent = True

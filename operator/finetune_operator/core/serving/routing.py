@@ -14,7 +14,7 @@ from finetune_operator.core.serving.builders.route import (
     weights,
 )
 from finetune_operator.core.serving.draft import DeploymentDraft
-from finetune_operator.core.serving.rejection import remembered
+from finetune_operator.core.serving.rejection import rejected, remembered
 from finetune_operator.core.types import Obj
 
 
@@ -70,6 +70,6 @@ def _memory(d: DeploymentDraft) -> dict[str, str]:
     rollout = d.status.rollout
     if rollout is not None and rollout.revision is not None and rollout.step:
         notes[ANNOTATION_ROLLOUT] = f"{rollout.revision}/{rollout.step}"
-    if d.status.rejected:
-        notes[ANNOTATION_REJECTED] = remembered(d)
+    if entries := rejected(d):
+        notes[ANNOTATION_REJECTED] = remembered(entries)
     return notes

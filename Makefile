@@ -8,7 +8,7 @@ UV := $(CACHE)/uv@$(UV_VERSION)/bin/uv
 SYNCED := .venv/.synced
 PYTHON := .venv/bin/python
 
-.PHONY: help setup demo test test-fast lint generate verify images cluster-up cluster-down e2e bench
+.PHONY: help setup demo test test-fast nightly lint generate verify images cluster-up cluster-down e2e bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -23,6 +23,14 @@ test: $(SYNCED) ## every test this machine allows; says what it skipped and why
 
 test-fast: $(SYNCED) ## what needs no cluster and no programs, within two minutes
 	$(PYTHON) -m pytest tests -q -m "not slow and not apiserver and not cluster" -n 2
+
+PREEMPTIONS ?= 100
+KILLS ?= 500
+SEED ?= $(shell date +%j)
+nightly: $(SYNCED) ## stops and kills at random moments: PREEMPTIONS=100 KILLS=500 SEED=1 (another one each day)
+	@echo "PREEMPTIONS=$(PREEMPTIONS) KILLS=$(KILLS) SEED=$(SEED)"
+	PREEMPTIONS=$(PREEMPTIONS) KILLS=$(KILLS) SEED=$(SEED) $(PYTHON) -m pytest -q -s -p no:randomly \
+	  tests/trainer/test_preemption.py tests/trainer/test_checkpoint_corruption.py
 
 lint: $(SYNCED) ## style, types, layers
 	.venv/bin/ruff check .

@@ -159,8 +159,15 @@ class Gang:
             pod.kill()
 
 
-def start(folder: Path, wanted: RunConfig, *, nodes: int = 1, env: dict[str, str] | None = None) -> Gang:
-    """`nodes` pods of one attempt. Each has its own scratch below `folder`."""
+def start(
+    folder: Path,
+    wanted: RunConfig,
+    *,
+    nodes: int = 1,
+    env: dict[str, str] | None = None,
+    python: str = sys.executable,
+) -> Gang:
+    """`nodes` pods of one attempt. Each has its own scratch below `folder`. `python`: the interpreter, or `warm`'s."""
     ports = free_ports(nodes + 1)
     final = wanted.model_copy(
         update={"nodes": nodes, "master_address": "127.0.0.1", "peers": [f"127.0.0.1:{p}" for p in ports[:nodes]]}
@@ -185,7 +192,7 @@ def start(folder: Path, wanted: RunConfig, *, nodes: int = 1, env: dict[str, str
         }
         with (scratch / "out.log").open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "finetune_trainer", "train"], env=variables, stdout=out, stderr=out
+                [python, "-m", "finetune_trainer", "train"], env=variables, stdout=out, stderr=out
             )
         gang.pods.append(Pod(index, ports[index], scratch, process))
     return gang

@@ -6,15 +6,18 @@ no torch.
 
 from __future__ import annotations
 
+from finetune_trainer.common import signals
+
+if signals.is_entry_point():
+    signals.listen()
+
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
 from finetune_api import runconfig as rc
 from finetune_api.base import WireModel
-from finetune_api.exitcodes import SIGTERMED
 from finetune_api.reports import LastWords, PreflightReport, PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_api.serveconfig import CheckReport, FetchReport, ServeConfig, VerifyReport
@@ -100,6 +103,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(command: str, config: RunConfig, *, part: str = "all") -> int:
     """`part` is publish's."""
+    if command != "train":
+        signals.end_at_once()
     if command == "preflight":
         from finetune_trainer.preflight.main import preflight
 
@@ -114,8 +119,8 @@ def run(command: str, config: RunConfig, *, part: str = "all") -> int:
 
 
 def serve(command: str, config: ServeConfig) -> int:
-    # PID 1 ignores a signal that it has no handler for, and an engine's pod has minutes of grace.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(SIGTERMED))
+    # An engine's pod has minutes of grace.
+    signals.end_at_once()
     if command == "verify":
         from finetune_trainer.serve.verify import verify
 

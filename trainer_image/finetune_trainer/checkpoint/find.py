@@ -86,6 +86,8 @@ def newest_valid(
             if manifest is None:
                 log.event("checkpoint ignored: never committed", checkpoint=candidate.name)
                 continue
+            if (manifest.step, manifest.attempt) != (candidate.step, candidate.attempt):
+                raise ValueError(f"the manifest is of step {manifest.step} of attempt {manifest.attempt}")
             local = folder / candidate.name
             checkpoints.download_tree(
                 candidate.name,

@@ -16,7 +16,7 @@ from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode, reason
 from finetune_api.reports import CheckpointRequest, LastWords, Stage
 from finetune_api.runconfig import PORT, RENDEZVOUS_PORT, RunConfig
-from finetune_trainer.common import log
+from finetune_trainer.common import log, signals
 from finetune_trainer.common.channel import Channel
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.config import pod_index, run_token
@@ -83,6 +83,7 @@ class Launcher:
         self._server.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        self._signalled = signals.heard()
         log.event(
             "launcher started",
             nodes=self._config.nodes,

@@ -1,0 +1,66 @@
+"""Makes the phases of a tiny run long enough to be met, and says when one begins; only in processes that `warm` forks.
+
+FINETUNE_TEST_SLOW is JSON: phase -> seconds, or phase -> [call, seconds] to slow only from that call on. The phases:
+fetch (launcher), import, load, micro (each micro-batch), evaluate (each batch), save (each upload). Each time one
+begins its name is appended to `<scratch>/phases`; `born` comes first, when the launcher hears signals.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from finetune_api import runconfig as rc
+
+SLOW_ENV = "FINETUNE_TEST_SLOW"
+LAUNCHER = {"fetch": ("finetune_trainer.launcher.main", "fetch")}
+RANK = {
+    "load": ("finetune_trainer.engine.model", "build"),
+    "micro": ("finetune_trainer.engine.step", "target_loss_sum"),
+    "evaluate": ("finetune_trainer.engine.evaluate", "target_loss_sum"),
+    "save": ("finetune_artifacts.base", "Store.upload_tree"),
+}
+
+
+class Phase:
+    def __init__(self, name: str, wanted: float | list[float]) -> None:
+        self._name, self._calls = name, 0
+        self._first, self._seconds = (int(wanted[0]), wanted[1]) if isinstance(wanted, list) else (1, wanted)
+        self._marks = Path(os.environ[rc.SCRATCH_DIR_ENV]) / "phases"
+
+    def enter(self) -> None:
+        self._calls += 1
+        with self._marks.open("a") as marks:
+            marks.write(f"{self._name}\n")
+        if self._calls >= self._first:
+            time.sleep(self._seconds)
+
+
+def _wrap(phase: Phase, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def slowed(*arguments: Any, **named: Any) -> Any:
+        phase.enter()
+        return function(*arguments, **named)
+
+    return slowed
+
+
+def install(*, rank: bool) -> None:
+    wanted = json.loads(os.environ.get(SLOW_ENV, "{}"))
+    if not rank:
+        Phase("born", 0.0).enter()
+    if rank and "import" in wanted:
+        Phase("import", wanted["import"]).enter()
+    for name, (module, path) in (RANK if rank else LAUNCHER).items():
+        if name in wanted:
+            *owners, last = path.split(".")
+            owner: Any = importlib.import_module(module)
+            for part in owners:
+                owner = getattr(owner, part)
+            setattr(owner, last, _wrap(Phase(name, wanted[name]), getattr(owner, last)))

@@ -1,0 +1,143 @@
+"""Stopping together, at every time of life, and at random moments: no hang, nothing lost, and the same weights at the
+end as if nobody had interfered.
+
+PREEMPTIONS and SEED set the number of random stops and their seed (`make nightly`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.trainer import preemption, runs, tiny
+from tests.trainer.preemption import PHASES, Run, hit
+from tests.trainer.warm import Template
+
+COUNT = int(os.environ.get("PREEMPTIONS", "10"))
+SEED = int(os.environ.get("SEED", "1"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 60 * COUNT)]
+Make = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+    template = Template(tmp_path_factory.mktemp("warm"))
+    yield template
+    template.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tiny.Tiny:
+    return tiny.build(tmp_path_factory.mktemp("tiny"), rows=80)
+
+
+@pytest.fixture
+def make(tmp_path: Path, template: Template, data: tiny.Tiny) -> Iterator[Make]:
+    made: list[Run] = []
+
+    def new(**values: object) -> Run:
+        run = Run(tmp_path, template, data, **values)  # type: ignore[arg-type]
+        made.append(run)
+        return run
+
+    yield new
+    for run in made:
+        run.gang.kill()
+
+
+@pytest.mark.parametrize(
+    ("phase", "times", "code"),
+    [
+        ("fetch", 1, 86),
+        ("import", 1, 86),
+        ("load", 1, 86),
+        ("micro", 1, 85),
+        ("micro", 6, 85),
+        ("evaluate", 1, 85),
+        ("save", 1, 85),
+        ("save", 2, 85),
+    ],
+    ids=["fetch", "import", "load", "first micro-batch", "accumulation", "evaluation", "save", "second save"],
+)
+def test_a_stop_in_each_phase(make: Make, phase: str, times: int, code: int) -> None:
+    run = make(slow=PHASES)
+    run.begin()
+    run.wait_phase(phase, times)
+    hit(run, [0], 0.0)
+    assert run.end() == code
+    assert run.trained() == (0 if code == 86 else run.saved())
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("order", [[1], [1, 0]], ids=["one pod", "both pods"])
+def test_two_pods_stop_at_one_step(make: Make, order: list[int], skew: float) -> None:
+    if len(order) == 1 and skew:
+        pytest.skip("one signal has no skew")
+    run = make(nodes=2, slow={**PHASES, "micro": 0.1})
+    run.begin()
+    run.wait_phase("micro", 5)
+    hit(run, order, skew)
+    assert run.end() == 85
+    assert run.saved() >= 1
+
+
+def test_any_number_of_requests_is_one(make: Make) -> None:
+    run = make(nodes=2, slow={**PHASES, "save": 1.0})
+    first, second = run.begin().pods
+    run.wait_phase("micro", 3)
+    for _ in range(5):
+        hit(run, [0, 1, 0], 0.0)
+        assert first.get("/checkpoint", method="POST", body={"reason": "again", "stop": True})[0] == 202
+    assert run.end() == 85
+    stored = Path(run.config.run_uri.removeprefix("file://")) / "attempts/1/exit-0.json"
+    assert stored.read_text().count("stop requested") == 1
+    assert len([m for m in runs.manifests(run.config).values() if m.step == run.saved()]) == 1
+    assert second.words().stop_requested_at is not None
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_post_checkpoint(make: Make, stop: bool) -> None:
+    run = make(nodes=2, slow={"micro": 0.1}, changes={"checkpoint": {"intervalSteps": 1000}})
+    pods = run.begin().pods
+    run.wait_phase("micro", 3)
+    assert pods[1].get("/checkpoint", method="POST", body={"reason": "cordon", "stop": stop})[0] == 202
+    assert run.end() == (85 if stop else 0)
+    steps = sorted(m.step for m in runs.manifests(run.config).values())
+    assert len(steps) == (1 if stop else 2), "without a stop: the asked checkpoint and the last one"
+
+
+def test_storage_that_hangs_ends_at_the_deadline_and_leaves_the_older_checkpoint(make: Make) -> None:
+    run = make(slow={"micro": 0.02, "save": [2, 3600.0]}, fields={"grace_seconds": 4})
+    pod = run.begin().pods[0]
+    run.wait_phase("save", 2)
+    began = time.monotonic()
+    hit(run, [0], 0.0)
+    assert run.end(lost=None) == 86
+    assert time.monotonic() - began < 4 + 30, "the deadline is the grace period's, whatever the machine adds"
+    assert "within 4 s" in pod.words().message
+    assert run.saved() == 3, "the first one, whole"
+
+
+def test_random_stops(make: Make) -> None:
+    rng = Random(SEED)
+    share = {1: COUNT // 2, 2: COUNT - COUNT // 2}
+    for nodes, count in share.items():
+        whole = make(name=f"whole-{nodes}", nodes=nodes, slow=PHASES)
+        began = time.monotonic()
+        whole.begin()
+        assert whole.end() == 0
+        seconds, digest = time.monotonic() - began, whole.digest()
+        seen = preemption.lives(
+            lambda name, nodes=nodes: make(name=f"{name}-{nodes}", nodes=nodes, slow=PHASES),
+            count,
+            rng,
+            seconds,
+            digest,
+        )
+        print(f"{nodes} pod(s), undisturbed {seconds:.1f} s, {count} stops: exit codes {seen}")
+        assert sum(seen.values()) >= count

@@ -296,6 +296,58 @@ def test_route_that_the_gateway_does_not_take_stops_the_rollout(answer: Answer |
         assert sim.lost() == {}
 
 
+def test_good_revision_repairs_a_service_that_hangs() -> None:
+    """Nobody can be compared with it; it is the rollout that is needed most."""
+    with Sim(31, serves=True) as sim:
+        sim.publish("s3://models/v1", behaviour=Behaviour(hang_after=60))
+        metrics = {"metrics": [{"name": "E2ELatency", "maxRegressionPercent": 20}], "minSamples": 15}
+        sim.deploy(rollout={"analysis": metrics, "stallTimeout": "20s"})
+        sim.start_operator()
+        sim.until(lambda: sim.md_phase() == "Healthy", within=300)
+        sim.run_for(90)
+        hung = sim.stable()
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 50), within=900)
+        assert "stable answers nothing to compare with" in sim.md_status()["analysis"][0]["message"]
+        sim.until(lambda: sim.stable() != hung, within=900)
+        status = at_rest(sim)
+        assert status["rejected"] == []
+        assert sim.route_weights() == {sim.stable(): 100}
+        assert not [what for what in sim.lost() if what[0] == sim.stable()]
+
+
+def test_rollback_waits_for_a_slow_gateway_before_it_drains() -> None:
+    """Until weight 0 holds at the data plane, the candidate's pods are still asked."""
+    with served(32) as sim:
+        stable = sim.stable()
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 50) and sim.md_status()["rollout"].get("stepSince") is not None, within=300)
+        revision = sim.canary()
+        sim.world.gateway.answer = lambda route, parent: None
+        sim.annotate("abort", f"{revision}/2")
+        sim.until(lambda: sim.route_weights() == {stable: 100}, within=60)
+        sim.run_for(45)
+        assert sim.md_status()["rollout"]["stage"] == "RollingBack"
+        assert "until weight 0 holds" in sim.md_status()["message"]
+        assert len([p for p in sim.engine_pods(revision)]) == 1, "it still gets its old share"
+        sim.world.gateway.answer = lambda route, parent: Answer()
+        assert at_rest(sim)["history"][-1]["outcome"] == "Aborted"
+        assert sim.lost() == {}
+
+
+def test_candidate_serves_alone_when_somebody_deletes_stable_in_mid_rollout() -> None:
+    with served(33) as sim:
+        sim.edit_md(model={"uri": V2})
+        sim.until(lambda: at_weight(sim, 20), within=300)
+        old, revision = sim.stable(), sim.canary()
+        sim.world.api.delete("apps", "deployments", sim.engine_deployments()[old], propagationPolicy="Background")
+        sim.until(lambda: sim.route_weights() == {revision: 100}, within=30)
+        status = at_rest(sim)
+        assert status["stable"]["revision"] == revision
+        assert replicas(sim) == {revision: 2}
+        assert not [what for what in sim.lost() if what[0] == revision]
+
+
 def test_lost_node_of_stable_is_not_the_candidates_fault() -> None:
     with served(23) as sim:
         sim.edit_md(model={"uri": V2})

@@ -372,3 +372,53 @@ def test_history_keeps_a_few_former_revisions_at_zero() -> None:
     assert len(deployments) == 2
     assert len([k for k in world.objects if k[0] == "Service"]) == 2
     assert len(world.engine_pods()) == 2
+
+
+def test_a_rollback_drains_only_when_the_gateway_took_weight_zero_over() -> None:
+    world = roll(served())
+    old, new = stable(world), canary(world)
+    world.route_accepts = False
+    world.annotations["finetune.dev/abort"] = f"{new}/1"
+    world.settle().run(50)
+    assert world.weights() == {old: 100}
+    assert world.status is not None
+    assert world.status["rollout"]["stage"] == "RollingBack"
+    assert "until weight 0 holds: " in world.status["message"]
+    assert world.status.get("draining", []) == []
+    world.route_accepts = True
+    world.settle()
+    assert world.status["history"][-1]["outcome"] == "Aborted"
+    assert [entry["revision"] for entry in world.status["draining"]] == [new]
+
+
+def test_a_gateway_that_never_answers_does_not_hold_a_rollback_for_ever() -> None:
+    world = roll(served())
+    new = canary(world)
+    world.route_accepts = False
+    world.annotations["finetune.dev/abort"] = f"{new}/1"
+    world.run(70)
+    assert world.status is not None
+    assert world.status["history"][-1]["outcome"] == "Aborted"
+    assert not world.step(), "a second pass writes nothing"
+
+
+@pytest.mark.parametrize("soon", [True, False])
+def test_a_candidate_takes_over_when_somebody_deletes_stable(soon: bool) -> None:
+    """At its first weight, or while it is still being checked: nothing else answers."""
+    world = served()
+    old = stable(world)
+    world.room = 2 if soon else 100
+    roll(world)
+    new = canary(world)
+    assert world.weights() == ({old: 100} if soon else {old: 80, new: 20})
+    del world.objects["Deployment", f"bot-{old}"]
+    world.run(10)
+    assert world.status is not None
+    world.run(30)
+    assert world.weights() == {new: 100}
+    assert stable(world) == new
+    assert world.status["history"][-1]["outcome"] == "Promoted"
+    world.run(60)
+    assert world.status["phase"] == "Healthy"
+    assert len(world.engine_pods(new)) == 2
+    assert not world.step(), "a second pass writes nothing"

@@ -25,7 +25,7 @@ from finetune_operator.core.serving.events import events
 from finetune_operator.core.serving.rebuild import lost, rebuild
 from finetune_operator.core.serving.rejection import asked_to, rejection, take_retry
 from finetune_operator.core.serving.resolve import Waiting, resolve
-from finetune_operator.core.serving.rollout import advance, begin, supersede
+from finetune_operator.core.serving.rollout import advance, begin, stable_lost, supersede
 from finetune_operator.core.serving.steady import serve, step_draining, tidy
 from finetune_operator.core.serving.traffic import refusal
 from finetune_operator.core.serving.types import DeploymentObserved
@@ -141,20 +141,11 @@ def _serve(d: DeploymentDraft) -> None:
     if d.status.stable is None:
         return
     if d.engine(d.status.stable.revision) is None:
-        _stable_lost(d)
+        stable_lost(d)
         return
     serve(d)
     asked_to(d, "promote")
     asked_to(d, "abort")
-
-
-def _stable_lost(d: DeploymentDraft) -> None:
-    """Somebody deleted its Deployment; the pod template went with it. What is wanted now is let in as the first."""
-    if not d.observed.fresh:
-        d.need_fresh = True
-        return
-    d.update(stable=None)
-    d.intent = True
 
 
 def _jobs(d: DeploymentDraft) -> frozenset[str]:

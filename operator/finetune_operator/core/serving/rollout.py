@@ -21,7 +21,7 @@ from finetune_operator.core.serving.builders.engine import engine_image, no_imag
 from finetune_operator.core.serving.builders.jobs import build_checker, build_verifier
 from finetune_operator.core.serving.draft import DeploymentDraft
 from finetune_operator.core.serving.rejection import REMEMBERED, asked_to, rejected, rejection
-from finetune_operator.core.serving.routing import canary_weight, set_route
+from finetune_operator.core.serving.routing import acceptance, canary_weight, out_of_patience, set_route
 from finetune_operator.core.serving.starting import ensure_service, start_engines
 from finetune_operator.core.serving.steady import serve
 from finetune_operator.core.serving.stepping import step_up
@@ -77,6 +77,9 @@ def take_back(d: DeploymentDraft, outcome: str, reason: str, message: str) -> No
 
 def advance(d: DeploymentDraft) -> None:
     r, stable = d.rollout, d.status.stable
+    if stable is not None and r.stage is not Stage.ROLLING_BACK and d.engine(stable.revision) is None:
+        stable_lost(d)
+        return
     if stable is not None:
         if r.stage in _WEIGHTLESS:
             serve(d)
@@ -100,6 +103,18 @@ def advance(d: DeploymentDraft) -> None:
                 take_back(d, "RolledBack", *failed)
         case Stage.ROLLING_BACK:
             _roll_back(d)
+
+
+def stable_lost(d: DeploymentDraft) -> None:
+    """Somebody deleted its Deployment; the pod template went with it. What is wanted now is let in as the first: a
+    candidate that has weight already gets all of it, since nothing else answers."""
+    if not d.observed.fresh:
+        d.need_fresh = True
+        return
+    d.update(stable=None)
+    d.intent = True
+    if d.status.rollout is not None and d.rollout.stage is Stage.STEPPING:
+        d.decide(stage=Stage.PROMOTING, weight=100, stage_since=d.stamp, step_since=None)
 
 
 def _verify(d: DeploymentDraft) -> None:
@@ -197,12 +212,17 @@ def _unanswered(d: DeploymentDraft, answer: Answer[VerifyReport] | Answer[CheckR
 
 
 def _roll_back(d: DeploymentDraft) -> None:
-    """Weight 0 first; what happened is written down when no request goes there any more."""
+    """Weight 0 first; what happened is written down, and the candidate drains, when no request goes there any more:
+    when every Gateway took weight 0 over. One that never says so is not waited for without end."""
     r, stable = d.rollout, d.status.stable
     d.say(r.reason or Reason.ROLLING_BACK, r.message or "")
     if stable is not None:
         d.scale(stable.revision, d.spec.replicas)
         if not set_route(d, 0) or canary_weight(d):
+            return
+        taken = acceptance(d)
+        if r.highest and not taken.ok and not out_of_patience(d):
+            d.say(r.reason or Reason.ROLLING_BACK, f"{r.message}; until weight 0 holds: {taken.message}")
             return
     elif d.observed.route is not None:
         d.remove(d.observed.route, HTTPROUTES)

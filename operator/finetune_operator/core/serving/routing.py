@@ -17,6 +17,9 @@ from finetune_operator.core.serving.draft import DeploymentDraft
 from finetune_operator.core.serving.rejection import rejected, remembered
 from finetune_operator.core.types import Obj
 
+_PATIENCE_SECONDS = 60.0
+"""With a Gateway that says nothing of the newest version of the route, or refuses it."""
+
 
 def canary_weight(d: DeploymentDraft) -> int:
     """What the route gives the candidate now."""
@@ -31,6 +34,11 @@ def acceptance(d: DeploymentDraft) -> Acceptance:
     if d.observed.route is None:
         return Acceptance(ok=False, reason=Reason.ROUTE_PENDING, message="the HTTPRoute is not made yet")
     return accepted(d.observed.route, parent_refs(d.owner, d.spec, d.config))
+
+
+def out_of_patience(d: DeploymentDraft) -> bool:
+    """A Gateway that nobody implements never answers."""
+    return d.due_in(d.rollout.stage_since, _PATIENCE_SECONDS) <= 0
 
 
 def set_route(d: DeploymentDraft, canary: int) -> bool:

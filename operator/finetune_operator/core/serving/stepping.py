@@ -14,11 +14,10 @@ from finetune_operator.core.serving.capacity import share, sizes
 from finetune_operator.core.serving.draft import DeploymentDraft, wanted_replicas
 from finetune_operator.core.serving.promotion import promoted
 from finetune_operator.core.serving.rejection import asked_to
-from finetune_operator.core.serving.routing import acceptance, canary_weight, set_route
+from finetune_operator.core.serving.routing import acceptance, canary_weight, out_of_patience, set_route
+from finetune_operator.core.serving.silence import silence
 from finetune_operator.core.serving.starting import ensure_service
 from finetune_operator.core.serving.types import Scrape
-
-_PATIENCE_SECONDS = 60.0
 
 
 def step_up(d: DeploymentDraft) -> tuple[str, str] | None:
@@ -87,7 +86,7 @@ def _reach(d: DeploymentDraft, route_weight: int) -> bool:
     settled = set_route(d, weight)
     if settled and not taken.ok:
         # A Gateway that nobody implements never answers.
-        silent = taken.reason == Reason.ROUTE_PENDING and d.due_in(r.stage_since, _PATIENCE_SECONDS) <= 0
+        silent = taken.reason == Reason.ROUTE_PENDING and out_of_patience(d)
         d.say(Reason.ROUTE_NOT_ACCEPTED if silent else taken.reason, taken.message)
         return False
     if weight != r.weight:
@@ -169,11 +168,9 @@ def _analyse(d: DeploymentDraft) -> tuple[str, str] | None:
     if _counting_since(d, parse_duration(analysis.interval)) is None:
         return None
     assert r.revision is not None
-    canary = engines.step_totals.get(r.revision, Totals(requests=0))
-    verdicts = [
-        judge(rule_of(metric), engines.step_totals.get(stable.revision), canary, analysis.min_samples)
-        for metric in analysis.metrics
-    ]
+    old, canary = (engines.step_totals.get(name, Totals(requests=0)) for name in (stable.revision, r.revision))
+    silent = silence(d, stable.revision)
+    verdicts = [judge(rule_of(metric), old, canary, analysis.min_samples, silent=silent) for metric in analysis.metrics]
     d.update(
         analysis=[
             VerdictStatus(

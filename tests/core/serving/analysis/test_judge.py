@@ -111,3 +111,24 @@ def test_less_confidence_needs_less_evidence() -> None:
         for c in (50, 95, 99)
     ]
     assert decisions == [Decision.FAIL, Decision.INCONCLUSIVE, Decision.PASS]
+
+
+def test_a_stable_that_answers_nothing_is_no_measure() -> None:
+    """What it brought forth while it still answered counts; the canary's own samples are needed all the same."""
+    verdict = judge(RULE, Totals(12), SLOW, 50, silent="its pod a hangs")
+    assert verdict.decision is Decision.PASS
+    assert verdict.message.endswith(
+        "stable has no samples yet: stable answers nothing to compare with: its pod a hangs"
+    )
+    assert judge(RULE, STABLE, SLOW, 50, silent="its pod a hangs").decision is Decision.FAIL
+    assert judge(RULE, Totals(12), ttft(9, 0, 0, 0, 0), 50, silent="it hangs").decision is Decision.INCONCLUSIVE
+
+
+def test_a_silent_stable_does_not_lift_the_limit() -> None:
+    rule = MetricRule(MetricName.ERROR_RATE, max=0.01, max_regression_percent=10)
+    assert judge(rule, Totals(3), Totals(200, 40), 50, silent="it hangs").decision is Decision.FAIL
+    verdict = judge(rule, Totals(3), Totals(200), 50, silent="it hangs")
+    assert verdict.decision is Decision.PASS
+    assert verdict.message.endswith(
+        "not shown to be above the limit of 1 %; stable answers nothing to compare with: it hangs"
+    )

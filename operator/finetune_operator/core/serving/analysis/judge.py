@@ -26,12 +26,19 @@ class _Finding:
     text: str
 
 
-def judge(rule: MetricRule, stable: Totals | None, canary: Totals, min_samples: int) -> Verdict:
+def judge(
+    rule: MetricRule, stable: Totals | None, canary: Totals, min_samples: int, *, silent: str | None = None
+) -> Verdict:
     """`stable` is None where no stable revision exists: only `max` can be judged then. `min_samples` requests are
-    needed of each side that takes part."""
+    needed of each side that takes part; a stable that answers nothing, for which `silent` has the words, takes no
+    part as long as it has fewer."""
     new = measured(rule, canary)
     old = None if stable is None else measured(rule, stable)
-    findings = _waiting(rule, old, new, min_samples) or _findings(rule, stable, canary)
+    nothing = "there is no stable revision to compare with"
+    if silent is not None and old is not None and old.samples < min_samples:
+        stable, nothing = None, f"stable answers nothing to compare with: {silent}"
+    findings = _waiting(rule, None if stable is None else old, new, min_samples)
+    findings = findings or _findings(rule, stable, canary, nothing)
     decision = max((f.decision for f in findings), key=_SEVERITY.index)
     values = f"canary {new.text}" if old is None else f"canary {new.text}, stable {old.text}"
     return Verdict(
@@ -54,16 +61,18 @@ def _waiting(rule: MetricRule, stable: Measured | None, canary: Measured, min_sa
     return [_Finding(Decision.INCONCLUSIVE, f"needs {min_samples} requests, has {' and '.join(few)}")]
 
 
-def _findings(rule: MetricRule, stable: Totals | None, canary: Totals) -> list[_Finding]:
+def _findings(rule: MetricRule, stable: Totals | None, canary: Totals, nothing: str) -> list[_Finding]:
     claims = []
     if rule.max is not None:
         claims.append(above_limit(rule, rule.max, canary))
     if rule.max_regression_percent is not None and stable is not None:
         claims.append(worse_than_stable(rule, rule.max_regression_percent, stable, canary))
     if not claims:
-        return [_Finding(Decision.PASS, "there is no stable revision to compare with")]
+        return [_Finding(Decision.PASS, nothing)]
     doubt = (1 - rule.confidence_percent / 100) / len(claims)
-    return [_finding(claim, -math.log(doubt), rule.confidence_percent) for claim in claims]
+    found = [_finding(claim, -math.log(doubt), rule.confidence_percent) for claim in claims]
+    compared = rule.max_regression_percent is None or stable is not None
+    return found if compared else [*found, _Finding(Decision.PASS, nothing)]
 
 
 def _finding(claim: Claim, needed: float, confidence: int) -> _Finding:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, Decimal, Duration, Uri, cel, rules
+from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.running import Resources, Retry, Scheduling, SecretRef
 
@@ -191,6 +192,7 @@ class FineTuneJobSpec(ApiModel):
     data: Data
     method: Method
     training: Training = Training()
+    parallelism: Parallelism = Parallelism()
     trainer: Trainer = Trainer()
     resources: Resources = Resources()
     scheduling: Scheduling = Scheduling()

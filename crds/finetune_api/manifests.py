@@ -49,7 +49,8 @@ class CheckpointManifest(WireModel):
     loss: float | None = None
     trainable_digest: Digest
     """Over the trainable parameters by name, dtype, shape and bytes: equal weights have equal digests whatever
-    the attempt or the world size that wrote them."""
+    the attempt or the world size that wrote them. Where ranks hold pieces, over the pieces' digests: comparable between
+    attempts of one strategy and world size."""
     files: Annotated[list[FileRecord], Field(min_length=1)]
     seconds: float
     at: str

@@ -11,7 +11,7 @@ from finetune_api.finetunejob import LoRA, MethodType
 from finetune_api.reports import PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
-from finetune_trainer.checkpoint.snapshot import Position, Snapshot, copy_trainable
+from finetune_trainer.checkpoint.snapshot import Position, Snapshot, trainable_parameters
 from finetune_trainer.common.stores import open_checkpoints, open_run
 from finetune_trainer.engine.model import add_lora
 from finetune_trainer.publish.main import publish
@@ -50,7 +50,7 @@ def trained(config: RunConfig, change: float) -> Any:
 
 
 def commit_checkpoint(config: RunConfig, *, step: int, change: float, total: int = 10) -> None:
-    trainable = copy_trainable(trained(config, change))
+    trainable = {n: p.detach().clone() for n, p in trainable_parameters(trained(config, change)).items()}
     position = Position(
         step=step, epoch=1.0, tokens=1, loss=1.0, total_steps=total, world_size=1, global_batch_size=8, rows=48
     )

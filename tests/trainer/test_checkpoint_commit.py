@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune_artifacts import ArtifactError
 from finetune_artifacts.local import LocalStore
 from finetune_trainer.checkpoint import files
 from finetune_trainer.common.errors import RunError
@@ -75,11 +76,11 @@ def test_a_save_may_be_tried_again_after_a_failure(tmp_path: Path, monkeypatch: 
     world = World(tmp_path)
     write = files.write
 
-    def full(*_args: object) -> None:
+    def full(*_args: object, **_kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ArtifactError, match="No space left"):
         world.save(10, 1)
     monkeypatch.setattr(files, "write", write)
     assert world.save(10, 1) == "step-10-a1"

@@ -77,7 +77,7 @@ def test_what_is_not_a_model_gets_words(tmp_path: Path) -> None:
 
 def test_decay_is_for_matrices(folder: Path) -> None:
     document = spec(method={"type": "FullFineTune", "lora": None}, training={"optimizer": {"weightDecay": "0.1"}})
-    optimizer = make_optimizer(document, engine.build(document, folder, CPU), CPU)
+    optimizer = make_optimizer(document, engine.trainable(engine.build(document, folder, CPU)), CPU)
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim >= 2 for p in decayed["params"])

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trainer import runs
+from tests.trainer.ranks import Results, joined, run_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-Results = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("exact")
-    ports = [str(port) for port in runs.free_ports(3)]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *(p for p in sys.path if p)])
-    processes = []
-    for rank in range(2):
-        with (folder / f"rank-{rank}.log").open("wb") as log:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, str(Path(__file__).with_name("exact.py")), str(folder), *ports],
-                    env={**os.environ, "RANK": str(rank), "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
-                    stdout=log,
-                    stderr=log,
-                )
-            )
-    try:
-        codes = [process.wait(800) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    logs = "".join((folder / f"rank-{rank}.log").read_text()[-5000:] for rank in range(2))
-    assert codes == [0, 0], logs
-    loaded: Results = json.loads((folder / "results.json").read_text())
-    return loaded
+    return run_ranks("exact.py", tmp_path_factory.mktemp("exact"), ranks=2, phases=3)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +34,8 @@ def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[
     assert last["tokens"] == reference["tokens"]
     assert last["digest"] == reference["digest"]
     assert last["optimizer"] == reference["optimizer"]
-    for key in ("losses", "rates"):
-        joined: dict[str, float] = {}
-        for part in parts:
-            assert not joined.keys() & results[part][key].keys(), "a step was trained twice"
-            joined |= results[part][key]
-        assert joined == reference[key]
+    assert joined(results, parts, "losses") == reference["losses"]
+    assert joined(results, parts, "rates") == reference["rates"]
 
 
 def test_stops_at_the_asked_step(results: Results) -> None:

@@ -1,11 +1,14 @@
 """Brings a checkpoint's tensors into the model and the optimizer of every rank.
 
-Only rank 0 reads files; the others get the bytes over the process group. Each name and shape must fit: a checkpoint
-of another model is an error in words, never a partial load.
+Only rank 0 reads files; the others get the bytes over the process group, one tensor at a time, and keep their run of
+it. So nobody else needs the files, no rank ever holds more than one whole tensor, and the strategy and the world size
+that wrote a checkpoint do not matter. Each name and shape must fit: a checkpoint of another model is an error in words,
+never a partial load.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,11 +17,13 @@ from torch import nn
 
 from finetune_api.exitcodes import ExitCode
 from finetune_trainer.checkpoint import files
+from finetune_trainer.checkpoint.files import Tensors
+from finetune_trainer.checkpoint.held import Held
 from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.common.errors import RunError
 
 
-def _checked(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Size], what: str) -> None:
+def _check(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], what: str) -> None:
     missing = sorted(expected.keys() - tensors.keys())
     extra = sorted(tensors.keys() - expected.keys())
     if missing or extra:
@@ -27,55 +32,56 @@ def _checked(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Size], 
             f"the checkpoint's {what} is of another model: missing {missing[:3]}, unexpected {extra[:3]}",
         )
     for name, shape in expected.items():
-        if tensors[name].shape != shape:
+        if tensors.shapes[name] != shape:
             raise RunError(
                 ExitCode.NO_CHECKPOINT,
-                f"the checkpoint's {what} {name} has shape {list(tensors[name].shape)}, the model has {list(shape)}",
+                f"the checkpoint's {what} {name} has shape {list(tensors.shapes[name])}, the model has {list(shape)}",
             )
 
 
 def load_trainable(model: nn.Module, folder: Path) -> None:
-    """Into one process, from a verified local copy of a checkpoint."""
+    """Into one process that holds all of the model, from a verified local copy of a checkpoint."""
     parameters = trainable_parameters(model)
     tensors = files.read_trainable(folder)
-    _checked(tensors, {name: p.shape for name, p in parameters.items()}, "parameter")
+    _check(tensors, {name: tuple(p.shape) for name, p in parameters.items()}, "parameter")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
 
 
-def _moments(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> None:
-    """Zero moments, as the first step would make them."""
-    fused = any(group.get("fused") for group in optimizer.param_groups)
-    for parameter in parameters.values():
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device if fused else "cpu"),
-            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-        }
+def check(held: Mapping[str, Held], folder: Path) -> None:
+    """Of rank 0, before anything is sent. Raises RunError (73) in words."""
+    _check(files.read_trainable(folder), {name: piece.shape for name, piece in held.items()}, "parameter")
+    states = {
+        f"{name}.{key}": piece.shape if value.ndim else ()
+        for name, piece in held.items()
+        for key, value in piece.state.items()
+    }
+    _check(files.read_optimizer(folder), states, "optimizer state")
 
 
-def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    parameters = trainable_parameters(model)
-    _moments(optimizer, parameters)
-    tensors = files.read_optimizer(folder)
-    expected = {f"{n}.{key}": value.shape for n, p in parameters.items() for key, value in optimizer.state[p].items()}
-    _checked(tensors, expected, "optimizer state")
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state[parameter].items():
-            value.copy_(tensors[f"{name}.{key}"])
+def scatter(held: Mapping[str, Held], folder: Path | None, device: torch.device) -> None:
+    """On every rank, in one order; `folder` on rank 0 only. `held` has moments to write into."""
+    trainable = files.read_trainable(folder) if folder else None
+    states = files.read_optimizer(folder) if folder else None
+    with torch.no_grad():
+        for name, piece in held.items():
+            _send(piece.local, piece, trainable[name] if trainable else None, device)
+            for key, value in piece.state.items():
+                _send(value, piece, states[f"{name}.{key}"] if states else None, device)
 
 
-def share(model: nn.Module, optimizer: torch.optim.Optimizer | None, device: torch.device) -> None:
-    """Rank 0's trainable parameters (and moments) to all ranks."""
-    parameters = trainable_parameters(model)
-    if optimizer is not None and dist.get_rank() != 0:
-        _moments(optimizer, parameters)
-    for parameter in parameters.values():
-        dist.broadcast(parameter.data, src=0)
-        if optimizer is not None:
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = optimizer.state[parameter][key]
-                moved = value.to(device).reshape(-1)
-                dist.broadcast(moved, src=0)
-                value.copy_(moved.reshape(value.shape))
+def share(held: Mapping[str, Held], device: torch.device) -> None:
+    """Rank 0's own values of whole parameters to all ranks: every replica begins alike."""
+    with torch.no_grad():
+        for piece in held.values():
+            _send(piece.local, piece, piece.local if dist.get_rank() == 0 else None, device)
+
+
+def _send(target: torch.Tensor, piece: Held, source: torch.Tensor | None, device: torch.device) -> None:
+    shape = piece.shape if target.ndim else ()
+    whole = torch.empty(shape, dtype=target.dtype, device=device) if source is None else source.to(device, target.dtype)
+    flat = whole.reshape(-1).contiguous()
+    dist.broadcast(flat, src=0)
+    start = piece.start if target.ndim else 0
+    target.copy_(flat[start : start + target.numel()].reshape(target.shape))

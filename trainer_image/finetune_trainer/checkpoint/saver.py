@@ -13,6 +13,7 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.reports import CheckpointReport
 from finetune_artifacts import ArtifactError
 from finetune_trainer.checkpoint.snapshot import Snapshot
+from finetune_trainer.checkpoint.together import Together
 from finetune_trainer.common import log
 from finetune_trainer.common.errors import RunError
 
@@ -23,10 +24,11 @@ RETRY_SECONDS = (0.5, 2.0, 5.0)
 
 
 class Saver:
-    """One save at a time on a thread of its own. Only rank 0 has one. Not thread-safe: the loop's thread calls it."""
+    """One save at a time on a thread of its own. Rank 0 has one, and where parameters are spread over the ranks every
+    rank; these try, give up and fail together. Not thread-safe: the loop's thread calls it."""
 
-    def __init__(self, commit: Commit, committed: Committed) -> None:
-        self._commit, self._committed = commit, committed
+    def __init__(self, commit: Commit, committed: Committed, together: Together | None = None) -> None:
+        self._commit, self._committed, self._together = commit, committed, together or Together(alone=True)
         self._thread: threading.Thread | None = None
         self._abandon = threading.Event()
         self._failures = 0
@@ -77,7 +79,8 @@ class Saver:
             except (ArtifactError, OSError) as error:
                 log.warning("checkpoint not saved", step=snapshot.position.step, tries=tries + 1, cause=str(error))
                 final = tries >= len(RETRY_SECONDS) and not persistent
-                if final or (self._abandon.wait(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]) and not persistent):
+                hurried = not final and self._abandon.wait(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+                if final or (not persistent and self._together.any(hurried)):
                     self._forgive(snapshot.position.step, error)
                     return
                 tries += 1

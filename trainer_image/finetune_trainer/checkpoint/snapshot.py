@@ -7,12 +7,13 @@ part of it. There is no RNG state either: every random number is derived from (s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step")
+from finetune_trainer.checkpoint.held import Held
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,25 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The place of a piece within its parameter."""
+
+    start: int
+    shape: tuple[int, ...]
+    """Of the whole parameter."""
+
+
+@dataclass(frozen=True)
 class Snapshot:
+    """One rank's share."""
+
     position: Position
     trainable: dict[str, torch.Tensor]
+    """By parameter. Of the parameter's shape when it is all there, else flat."""
     optimizer: dict[str, torch.Tensor] = field(default_factory=dict)
+    """`<parameter>.<state>`, shaped alike; `step` is a scalar."""
+    parts: dict[str, Part] = field(default_factory=dict)
+    """By parameter, where this rank holds only a piece."""
     agreed_at: float = 0.0
     """Monotonic seconds when the ranks agreed to save."""
     stall_seconds: float = 0.0
@@ -44,20 +60,25 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _host(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+Copied = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Part]]
 
 
-def copy_trainable(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: _host(p) for name, p in trainable_parameters(model).items()}
+def copy(held: Mapping[str, Held]) -> Copied:
+    """(trainable, optimizer, parts) of what is held; empty shares are left out."""
+    trainable, optimizer, parts = {}, {}, {}
+    for name, piece in held.items():
+        if not piece.whole:
+            if not piece.local.numel():
+                continue
+            parts[name] = Part(piece.start, piece.shape)
+        trainable[name] = _host(piece.local, piece)
+        for key, value in piece.state.items():
+            optimizer[f"{name}.{key}"] = _host(value, piece)
+    return trainable, optimizer, parts
 
 
-def copy_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """`<parameter>.<state>` for every state tensor; shapes as the parameter's, `step` is a scalar."""
-    result = {}
-    for name, parameter in trainable_parameters(model).items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if key not in OPTIMIZER_STATE:
-                raise AssertionError(f"unknown optimizer state {key} of {name}")
-            result[f"{name}.{key}"] = _host(torch.as_tensor(value))
-    return result
+def _host(tensor: torch.Tensor, piece: Held) -> torch.Tensor:
+    copied = tensor.detach().to("cpu", copy=True).contiguous()
+    if copied.ndim == 0:
+        return copied
+    return copied.reshape(piece.shape) if piece.whole else copied.reshape(-1)

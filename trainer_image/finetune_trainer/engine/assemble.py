@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
@@ -13,6 +12,8 @@ from finetune_trainer.checkpoint.commit import commit
 from finetune_trainer.checkpoint.fences import list_fences
 from finetune_trainer.checkpoint.retention import apply_retention
 from finetune_trainer.checkpoint.saver import Saver
+from finetune_trainer.checkpoint.snapshot import Snapshot
+from finetune_trainer.checkpoint.together import Together
 from finetune_trainer.common import log
 from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.places import Places
@@ -24,11 +25,12 @@ from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.evaluate import held_out_loss
 from finetune_trainer.engine.loop import Lead, Loop
 from finetune_trainer.engine.metrics import Metrics
-from finetune_trainer.engine.optim import make_optimizer
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
 from finetune_trainer.engine.report import Reporter
 from finetune_trainer.engine.seeding import seed_initialisation
 from finetune_trainer.engine.step import Stepper
+from finetune_trainer.engine.strategy.base import Strategy
+from finetune_trainer.engine.strategy.choose import Choice, build, choose
 
 
 def assemble(
@@ -52,35 +54,35 @@ def assemble(
         on_gpu=place.device.type == "cuda",
     )
     seed_initialisation(spec.training.seed)
-    net = model.build(spec, places.model, place.device)
+    choice = choose(spec, places.model, plan, place)
+    strategy = build(choice, spec, places.model, place, ranks_per_node=config.processes_per_node)
     heart.beat()
-    optimizer = make_optimizer(spec, net, place.device)
-    start = resume.begin(channel, plan, net, optimizer, place, agreement)
+    start = resume.begin(channel, plan, strategy, place, agreement)
     pad = model.pad_id(tokenizer)
     reporter = Reporter(channel, plan, start.step) if place.local_rank == 0 else None
-    lead = _lead(config, places, reporter, heart) if reporter and place.rank == 0 else None
+    lead = Lead(Metrics(places.attempt, open_run(config), config.attempt)) if place.rank == 0 else None
+    together = Together(alone=not strategy.spread)
+    saver = _saver(config, places, together, reporter, lead, heart) if lead or strategy.spread else None
     if lead:
         report(splits.counts)
-        _describe(config, plan, net)
+        _describe(config, plan, strategy, choice)
 
     def evaluate(go_on: Callable[[], bool]) -> float | None:
         return held_out_loss(
-            net,
+            strategy,
             splits.validation,
             place,
             micro_batch=plan.micro_batch,
             pad_id=pad,
-            precision=spec.training.precision,
             go_on=go_on,
         )
 
-    stepper = Stepper(spec, net, optimizer, splits.train, plan, place, heart, pad)
+    stepper = Stepper(spec, strategy, splits.train, plan, place, heart, pad)
     return Loop(
         config,
         plan,
         start,
-        net,
-        optimizer,
+        strategy,
         stepper,
         evaluate,
         agreement,
@@ -88,34 +90,41 @@ def assemble(
         heart,
         reporter,
         lead,
+        saver,
         stop_signalled,
     )
 
 
-def _lead(config: RunConfig, places: Places, reporter: Reporter, heart: Heart) -> Lead:
+def _saver(
+    config: RunConfig, places: Places, together: Together, reporter: Reporter | None, lead: Lead | None, heart: Heart
+) -> Saver:
     run, checkpoints = open_run(config), open_checkpoints(config)
-    metrics = Metrics(places.attempt, run, config.attempt)
+    scratch = places.saving / str(together.rank)
 
     def committed(done: CheckpointReport) -> None:
+        if not lead or not reporter:
+            return
         reporter.committed(done)
-        metrics.upload()
+        lead.metrics.upload()
         log.event("checkpoint committed", **done.to_wire())
         for name in apply_retention(checkpoints, list_fences(run), keep=config.spec.checkpoint.keep.last):
             log.event("old checkpoint deleted", checkpoint=name)
 
-    saver = Saver(
-        lambda snapshot: commit(
-            config, run, checkpoints, snapshot, places.saving, progress=lambda _bytes: heart.beat()
-        ),
-        committed,
-    )
-    return Lead(saver, metrics)
+    def save(snapshot: Snapshot) -> CheckpointReport:
+        return commit(
+            config, run, checkpoints, snapshot, scratch, together=together, progress=lambda _bytes: heart.beat()
+        )
+
+    return Saver(save, committed, together)
 
 
-def _describe(config: RunConfig, plan: BatchPlan, net: nn.Module) -> None:
+def _describe(config: RunConfig, plan: BatchPlan, strategy: Strategy, choice: Choice) -> None:
+    net = strategy.model
     log.event(
         "training",
         method=config.spec.method.type,
+        strategy=choice.name,
+        why=choice.why,
         parameters=sum(p.numel() for p in net.parameters()),
         trainable=sum(p.numel() for p in model.trainable(net)),
         attention=getattr(getattr(net, "config", None), "_attn_implementation", None),

@@ -41,6 +41,11 @@ class Batch:
         return Batch(*moved)
 
 
+def without_targets(batch: Batch) -> Batch:
+    """Goes through the model like any other and adds nothing to loss or gradients."""
+    return Batch(batch.ids_bt, batch.attention_bt, torch.zeros_like(batch.targets_bt))
+
+
 def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], pad_id: int) -> Batch:
     """Pads on the right."""
     records = [examples[int(i)] for i in indices]

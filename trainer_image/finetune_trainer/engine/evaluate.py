@@ -10,32 +10,29 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
-from finetune_api.finetunejob import Precision
-from finetune_trainer.engine.batch import Examples, collate
+from finetune_trainer.engine.batch import Examples, collate, without_targets
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.loss import target_loss_sum
-from finetune_trainer.engine.model import compute_precision
+from finetune_trainer.engine.strategy.base import Strategy
 
 MAX_RECORDS = 256
 
 
 def held_out_loss(
-    model: nn.Module,
+    strategy: Strategy,
     examples: Examples,
     place: Place,
     *,
     micro_batch: int,
     pad_id: int,
-    precision: Precision,
     go_on: Callable[[], bool],
 ) -> float | None:
     """Mean over target tokens of the first 256 records; None without any, or when `go_on` says no."""
     count = min(len(examples), MAX_RECORDS)
     per_round = micro_batch * place.world_size
     sums = torch.zeros(2, dtype=torch.float64, device=place.device)
-    model.eval()
+    model = strategy.model.eval()
     try:
         with torch.no_grad():
             for start in range(0, count, per_round):
@@ -43,10 +40,11 @@ def held_out_loss(
                     return None
                 first = start + place.rank * micro_batch
                 indices = range(first, min(first + micro_batch, count))
-                if indices:
-                    batch = collate(examples, indices, pad_id)
+                if indices or strategy.lockstep:
+                    batch = collate(examples, indices or range(1), pad_id)
+                    batch = batch if indices else without_targets(batch)
                     sums[1] += int(batch.targets_bt.sum())
-                    with compute_precision(precision, place.device):
+                    with strategy.precision():
                         sums[0] += target_loss_sum(model, batch.to(place.device)).double()
     finally:
         model.train()

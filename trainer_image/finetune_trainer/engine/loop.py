@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
 from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode
 from finetune_api.reports import Stage
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.saver import Saver
-from finetune_trainer.checkpoint.snapshot import Position, Snapshot, copy_optimizer, copy_trainable
+from finetune_trainer.checkpoint.snapshot import Position, Snapshot, copy
 from finetune_trainer.common import log
 from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.clock import monotonic
@@ -26,6 +23,7 @@ from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.report import Reporter
 from finetune_trainer.engine.step import Stepper
+from finetune_trainer.engine.strategy.base import Strategy
 
 TICK_SECONDS = 0.2
 
@@ -34,7 +32,6 @@ TICK_SECONDS = 0.2
 class Lead:
     """What only rank 0 has."""
 
-    saver: Saver
     metrics: Metrics
 
 
@@ -51,8 +48,7 @@ class Loop:
         config: RunConfig,
         plan: BatchPlan,
         start: Start,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        strategy: Strategy,
         stepper: Stepper,
         evaluate: Callable[[Callable[[], bool]], float | None],
         agreement: Agreement,
@@ -60,11 +56,14 @@ class Loop:
         heart: Heart,
         reporter: Reporter | None,
         lead: Lead | None,
+        saver: Saver | None,
         stop_signalled: Callable[[], bool],
     ) -> None:
         self._config, self._plan, self._start = config, plan, start
-        self._model, self._optimizer, self._step_once, self._evaluate = model, optimizer, stepper, evaluate
+        self._strategy, self._step_once, self._evaluate = strategy, stepper, evaluate
         self._agreement, self._channel, self._heart, self._lead = agreement, channel, heart, lead
+        self._saver = saver
+        """Of every rank that holds a part of a checkpoint; rank 0 always has one."""
         self._reporter = reporter
         """Of the pod's first rank; the launcher answers from it."""
         self._stop_signalled = stop_signalled
@@ -121,7 +120,7 @@ class Loop:
         """Rank 0 decides by the clock and by requests; `intervalSteps` is plain to everybody."""
         if self._interval_steps and self._step % self._interval_steps == 0:
             return True
-        if not self._lead or self._lead.saver.busy:
+        if not self._lead or not self._saver or self._saver.busy:
             return False
         asked = self._channel.saves_requested()
         due = monotonic() - self._saved_at >= self._interval
@@ -131,13 +130,13 @@ class Loop:
         return due
 
     def _failed(self) -> int:
-        error = self._lead.saver.error() if self._lead else None
+        error = self._saver.error() if self._saver else None
         return int(error.code) if error else 0
 
     def _end_together(self, code: int) -> None:
         if not code:
             return
-        error = self._lead.saver.error() if self._lead else None
+        error = self._saver.error() if self._saver else None
         raise error or RunError(ExitCode(code), "rank 0 could not commit a checkpoint; its own message says why")
 
     def _snapshot(self) -> Snapshot:
@@ -152,13 +151,15 @@ class Loop:
             global_batch_size=self._plan.global_batch,
             rows=self._plan.rows,
         )
-        trainable, optimizer = copy_trainable(self._model), copy_optimizer(self._model, self._optimizer)
-        return Snapshot(position, trainable, optimizer, began, monotonic() - began)
+        trainable, optimizer, parts = copy(self._strategy.held())
+        return Snapshot(position, trainable, optimizer, parts, began, monotonic() - began)
 
     def _begin_save(self, *, persistent: bool) -> None:
         self._saved_step, self._saved_at = self._step, monotonic()
-        if self._lead:
-            self._lead.saver.start(self._snapshot(), persistent=persistent)
+        if self._saver:
+            while not self._saver.wait(TICK_SECONDS):  # rank 0 heard a moment earlier that all is over
+                self._heart.beat()
+            self._saver.start(self._snapshot(), persistent=persistent)
 
     def _save(self) -> None:
         """Periodic: training goes on while bytes travel, except behind an earlier save that has not ended."""
@@ -177,8 +178,8 @@ class Loop:
 
     def _stop(self) -> ExitCode:
         self._stage(Stage.STOPPING)
-        if self._lead:
-            self._lead.saver.hurry()
+        if self._saver:
+            self._saver.hurry()
         self._until(self._earlier_save_over)
         if self._agreement.tell(int(self._already_saved())):
             log.event("stopping; this step is committed already", step=self._step)
@@ -192,18 +193,18 @@ class Loop:
         return ExitCode.STOPPED
 
     def _already_saved(self) -> bool:
-        last = self._lead.saver.last if self._lead else None
+        last = self._saver.last if self._saver else None
         return (last is not None and last.step == self._step) or 0 < self._step == self._start.step
 
     def _earlier_save_over(self) -> int:
-        assert self._lead
-        return self._failed() if self._lead.saver.wait(TICK_SECONDS) else PENDING
+        assert self._saver
+        return self._failed() if self._saver.wait(TICK_SECONDS) else PENDING
 
     def _committed(self) -> int:
-        assert self._lead
-        if not self._lead.saver.wait(TICK_SECONDS):
+        assert self._saver
+        if not self._saver.wait(TICK_SECONDS):
             return PENDING
-        last = self._lead.saver.last
+        last = self._saver.last
         if last is None or last.step != self._step:
             return self._failed() or int(ExitCode.STORAGE)
         return 0
@@ -211,6 +212,7 @@ class Loop:
     def _until(self, over: Callable[[], int]) -> int:
         """Rank 0 watches its saver; the others hear of it every tick, which also keeps their hearts beating."""
         while (value := self._agreement.tell(over() if self._lead else 0)) == PENDING:
+            self._failed()
             self._heart.beat()
         return value
 

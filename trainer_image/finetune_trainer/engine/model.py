@@ -84,16 +84,34 @@ def add_lora(base: nn.Module, lora: LoRA) -> nn.Module:
     return model
 
 
-def build(spec: FineTuneJobSpec, folder: Path, device: torch.device) -> nn.Module:
-    """Ready to train, in train mode. New parameters are drawn from torch's current seed."""
+def keeps_half(spec: FineTuneJobSpec, device: torch.device) -> bool:
+    """Whether frozen weights rest in bf16."""
     full = spec.method.type is MethodType.FULL_FINE_TUNE
-    halve = device.type == "cuda" and spec.training.precision is Precision.BF16 and not full
-    model = load_base(folder, torch.bfloat16 if halve else torch.float32)
-    if not full:
+    return device.type == "cuda" and spec.training.precision is Precision.BF16 and not full
+
+
+def build(spec: FineTuneJobSpec, folder: Path, device: torch.device, *, half: bool = False) -> nn.Module:
+    """Ready to train, in train mode. New parameters are drawn from torch's current seed."""
+    return _adapted(spec, load_base(folder, torch.bfloat16 if half else torch.float32)).to(device).train()
+
+
+def structure(spec: FineTuneJobSpec, folder: Path, *, half: bool = False) -> nn.Module:
+    """What `build` gives with parameters that have no storage (meta device); buffers are real."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if half else torch.float32
+    with init_empty_weights(include_buffers=False):
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        return _adapted(spec, AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")).train()
+
+
+def _adapted(spec: FineTuneJobSpec, model: nn.Module) -> nn.Module:
+    if spec.method.type is not MethodType.FULL_FINE_TUNE:
         model = add_lora(model, spec.method.lora or LoRA())
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
-    return model.to(device).train()
+    return model
 
 
 def trainable(model: nn.Module) -> Iterator[nn.Parameter]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_trainer.engine.model import trainable
 from finetune_trainer.engine.schedule import peak_rate
 
 
-def make_optimizer(spec: FineTuneJobSpec, model: nn.Module, device: torch.device) -> torch.optim.AdamW:
-    parameters = list(trainable(model))
+def make_optimizer(spec: FineTuneJobSpec, trainable: Iterable[nn.Parameter], device: torch.device) -> torch.optim.AdamW:
+    parameters = list(trainable)
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": float(spec.training.optimizer.weight_decay)},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

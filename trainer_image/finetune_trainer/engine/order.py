@@ -48,6 +48,9 @@ class MicroBatch:
     """Of its first record within the global batch; with (seed, epoch, batch) it seeds the dropout."""
 
 
+EMPTY = MicroBatch(np.empty(0, dtype=np.int64), 0)
+
+
 class Order:
     def __init__(self, plan: BatchPlan, seed: int) -> None:
         self.plan, self.seed = plan, seed

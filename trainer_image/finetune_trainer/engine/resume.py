@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from finetune_api.exitcodes import ExitCode
 from finetune_trainer.checkpoint import files, restore
 from finetune_trainer.common import log
@@ -20,13 +17,13 @@ from finetune_trainer.engine.agree import Agreement
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.loop import Start
 from finetune_trainer.engine.plan import BatchPlan
+from finetune_trainer.engine.strategy.base import Strategy
 
 
 def begin(
     channel: Channel,
     plan: BatchPlan,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    strategy: Strategy,
     place: Place,
     agreement: Agreement,
 ) -> Start:
@@ -45,11 +42,16 @@ def begin(
                     f"the checkpoint {folder.name} was made with {what} {saved}, this attempt has {now}; "
                     "restore the data, or set another spec.runId to begin anew",
                 )
-        restore.load_trainable(model, folder)
-        restore.load_optimizer(model, optimizer, folder)
         start = Start(position.step, position.tokens, position.loss)
+        strategy.prepare_restore()
+        restore.check(strategy.held(), folder)
     step, tokens = agreement.tell_all([start.step, start.tokens])
-    restore.share(model, optimizer if step else None, place.device)
+    if step:
+        if not folder:
+            strategy.prepare_restore()
+        restore.scatter(strategy.held(), folder, place.device)
+    elif not strategy.spread:
+        restore.share(strategy.held(), place.device)
     if place.rank == 0:
         log.event("resumed" if step else "starting from the base model", step=step, total_steps=plan.total_steps)
     return start if place.rank == 0 else Start(step, tokens)

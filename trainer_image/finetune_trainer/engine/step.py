@@ -7,22 +7,19 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.common.channel import Heart
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.engine.batch import Examples, collate, target_tokens
+from finetune_trainer.engine.batch import Batch, Examples, collate, target_tokens, without_targets
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.loss import target_loss_sum
-from finetune_trainer.engine.model import compute_precision, trainable
-from finetune_trainer.engine.optim import set_rate
-from finetune_trainer.engine.order import Order
+from finetune_trainer.engine.order import EMPTY, Indices, MicroBatch, Order
 from finetune_trainer.engine.plan import BatchPlan
-from finetune_trainer.engine.reduce import GradientSum
 from finetune_trainer.engine.schedule import learning_rate, peak_rate
 from finetune_trainer.engine.seeding import seed_micro_batch
+from finetune_trainer.engine.strategy.base import Strategy
 
 
 @dataclass(frozen=True)
@@ -40,18 +37,15 @@ class Stepper:
     def __init__(
         self,
         spec: FineTuneJobSpec,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        strategy: Strategy,
         examples: Examples,
         plan: BatchPlan,
         place: Place,
         heart: Heart,
         pad_id: int,
     ) -> None:
-        self._spec, self._model, self._optimizer, self._examples = spec, model, optimizer, examples
+        self._spec, self._strategy, self._examples = spec, strategy, examples
         self._plan, self._place, self._heart, self._pad = plan, place, heart, pad_id
-        self._parameters = list(trainable(model))
-        self._sum = GradientSum(self._parameters)
         self._order = Order(plan, spec.training.seed)
         self._peak = peak_rate(spec)
         self._max_norm = float(spec.training.max_grad_norm) or math.inf
@@ -64,19 +58,18 @@ class Stepper:
         targets = target_tokens(self._examples, records)
         tokens = sum(len(self._examples[int(i)][0]) for i in records)
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
-        set_rate(self._optimizer, rate)
         loss = torch.zeros((), dtype=torch.float64, device=self._place.device)
-        for micro in self._order.share(epoch, batch, self._place.rank):
+        micros = self._share(epoch, batch)
+        for number, micro in enumerate(micros, start=1):
             seed_micro_batch(training.seed, epoch, batch, micro.position)
-            inputs = collate(self._examples, micro.indices, self._pad).to(self._place.device)
-            with compute_precision(training.precision, self._place.device):
-                loss_sum = target_loss_sum(self._model, inputs)
-            (loss_sum / targets).backward()  # type: ignore[no-untyped-call]
+            inputs = self._inputs(micro, records)
+            with self._strategy.precision():
+                loss_sum = target_loss_sum(self._strategy.model, inputs)
+            self._strategy.backward(loss_sum / targets, last=number == len(micros))
             loss += loss_sum.detach().double()
             self._heart.beat()
-        self._sum()
+        norm = self._strategy.norm()
         dist.all_reduce(loss)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
         result = StepResult(float(loss) / targets, float(norm), rate, tokens, targets)
         if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
             raise RunError(
@@ -84,7 +77,19 @@ class Stepper:
                 f"diverged at step {step + 1}: loss {result.loss}, gradient norm {result.grad_norm}, learning rate "
                 f"{rate:.3g}; lower training.learningRate, or raise scheduler.warmupPercent",
             )
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._strategy.update(rate, self._max_norm, norm)
         self._heart.beat()
         return result
+
+    def _share(self, epoch: int, batch: int) -> list[MicroBatch]:
+        mine = self._order.share(epoch, batch, self._place.rank)
+        if not self._strategy.lockstep:
+            return mine
+        # The first rank has the most in a short last batch; the others make up the number with empty ones.
+        most = len(self._order.share(epoch, batch, 0))
+        return [*mine, *[EMPTY] * (most - len(mine))]
+
+    def _inputs(self, micro: MicroBatch, records: Indices) -> Batch:
+        if len(micro.indices):
+            return collate(self._examples, micro.indices, self._pad).to(self._place.device)
+        return without_targets(collate(self._examples, records[:1], self._pad)).to(self._place.device)

@@ -1,0 +1,57 @@
+"""Which strategy a gang trains with: what the spec names, or for Auto the first that fits the device it stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.parallelism import StrategyName
+from finetune_artifacts import open_store
+from finetune_trainer.engine import model
+from finetune_trainer.engine.context import Place
+from finetune_trainer.engine.plan import BatchPlan
+from finetune_trainer.engine.strategy.base import Strategy
+from finetune_trainer.engine.strategy.ddp import DDP
+from finetune_trainer.engine.strategy.fsdp import FSDP
+from finetune_trainer.model.estimate import estimate
+from finetune_trainer.model.inspect import ModelInfo, inspect_model
+
+
+@dataclass(frozen=True)
+class Choice:
+    name: StrategyName
+    why: str
+
+
+def choose(spec: FineTuneJobSpec, folder: Path, plan: BatchPlan, place: Place) -> Choice:
+    wanted = spec.parallelism.strategy
+    if wanted is not StrategyName.AUTO:
+        return Choice(wanted, "spec.parallelism.strategy names it")
+    if place.world_size == 1:
+        return Choice(StrategyName.DDP, "one process has nobody to share with")
+    if place.device.type != "cuda":
+        return Choice(StrategyName.DDP, "on CPU every process holds the whole model")
+    needed = estimate(_inspected(folder), spec, micro_batch=plan.micro_batch).memory_per_rank
+    _, total = torch.cuda.mem_get_info(place.device)
+    sizes = f"about {needed >> 20} MiB per GPU under DDP, {total >> 20} MiB there"
+    if needed <= total:
+        return Choice(StrategyName.DDP, f"it fits: {sizes}")
+    return Choice(StrategyName.FSDP, f"DDP does not fit: {sizes}")
+
+
+def _inspected(folder: Path) -> ModelInfo:
+    store = open_store(f"file://{folder}")
+    return inspect_model(store, list(store.list()))
+
+
+def build(choice: Choice, spec: FineTuneJobSpec, folder: Path, place: Place, *, ranks_per_node: int) -> Strategy:
+    """On every rank, with torch's seed set: the model, its optimizer, and how they are spread."""
+    if choice.name is StrategyName.FSDP:
+        cpu = torch.device("cpu")
+        half = model.keeps_half(spec, place.device)
+        net = model.build(spec, folder, cpu, half=half) if place.rank == 0 else model.structure(spec, folder, half=half)
+        return FSDP(spec, net, place, ranks_per_node=ranks_per_node)
+    return DDP(spec, model.build(spec, folder, place.device, half=model.keeps_half(spec, place.device)), place.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from e2e.images import binaries, product
+from e2e.images import binaries, product, stale
 from e2e.tools.progress import Progress
 
 
@@ -28,4 +28,7 @@ def ensure_all(progress: Progress) -> Built:
     named = {one.key: product.ensure(one, progress) for one in product.PRODUCTS}
     named[product.FAULTY.key] = product.ensure(product.FAULTY, progress, named[product.ENGINE.key])
     named["traefik"] = binaries.ensure_traefik(progress)
-    return Built(pause, named)
+    built = Built(pause, named)
+    stale.prune_storage(built.all())
+    stale.prune_layout(product.layout_dir(), [product.pushed_name(image) for image in built.all()])
+    return built

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.images import base, binaries, oci, product
+from e2e.images import base, binaries, oci, product, stale
 from e2e.tools.places import REPO
 
 ALL = (*product.PRODUCTS, product.FAULTY)
@@ -221,3 +221,18 @@ def test_the_context_of_a_build_is_readable(repo: Path) -> None:
     assert "operator/finetune_operator/__init__.py" in files
     shutil.rmtree(repo / "operator")
     assert not any(path.startswith("operator/") for path in map(str, product.source_files(product.OPERATOR, repo)))
+
+
+def test_what_only_a_former_image_named_is_taken_away(layout: Path) -> None:
+    def there() -> set[str]:
+        return {path.name for path in (layout / "blobs" / "sha256").iterdir()}
+
+    one = {d.removeprefix("sha256:") for d in oci.blobs(layout, oci.descriptor(layout, "one")["digest"])}
+    gone = there() - one
+    freed = sum((layout / "blobs" / "sha256" / name).stat().st_size for name in gone)
+    assert stale.prune_layout(layout, ["one"]) == freed > 0
+    assert there() == one
+    assert archive(layout, "one", set())
+    with pytest.raises(KeyError):
+        oci.descriptor(layout, "two")
+    assert stale.prune_layout(layout, ["one"]) == 0

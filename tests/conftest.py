@@ -18,6 +18,13 @@ from e2e.cluster import ApiServer
 REPO = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests seed what they draw. pytest-randomly's reseeding would import every library that registers for it, here
+    DeepSpeed and with it torch, into each run."""
+    if hasattr(config.option, "randomly_reset_seed"):
+        config.option.randomly_reset_seed = False
+
+
 def _need(binary: str) -> Path:
     path = tools.path(binary)
     if not path.exists():

@@ -31,6 +31,8 @@ class Held:
     """Of the whole parameter."""
     start: int = 0
     """The first element that is held."""
+    saved: bool = True
+    """False where another rank saves the very same elements."""
 
     @property
     def whole(self) -> bool:
@@ -48,7 +50,9 @@ def hold(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimize
         state = {key: local(torch.as_tensor(value)) for key, value in optimizer.state.get(parameter, {}).items()}
         if unknown := sorted(state.keys() - set(ADAM_STATE)):
             raise AssertionError(f"unknown optimizer state {unknown} of {name}")
-        held[name] = Held(local(parameter.detach()), state, tuple(parameter.shape), first_element(parameter))
+        held[name] = Held(
+            local(parameter.detach()), state, tuple(parameter.shape), first_element(parameter), _is_first(parameter)
+        )
     return held
 
 
@@ -57,7 +61,15 @@ def first_element(parameter: torch.Tensor) -> int:
     if not isinstance(parameter, DTensor):
         return 0
     _, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
-    return int(offset[0]) * math.prod(parameter.shape[1:]) if offset else 0
+    return offset[0] * math.prod(parameter.shape[1:]) if offset else 0
+
+
+def _is_first(parameter: torch.Tensor) -> bool:
+    """Of the replicas of a hybrid mesh (replicas by shards)."""
+    if not isinstance(parameter, DTensor) or parameter.device_mesh.ndim == 1:
+        return True
+    coordinate = parameter.device_mesh.get_coordinate()
+    return coordinate is not None and coordinate[0] == 0
 
 
 def zero_moments(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,6 +29,8 @@ class Position:
     world_size: int
     global_batch_size: int
     rows: int
+    guard: dict[str, Any] | None = None
+    """What `engine.guard` remembers; None in checkpoints from before it existed."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def copy(held: Mapping[str, Held]) -> Copied:
     """(trainable, optimizer, parts) of what is held; empty shares are left out."""
     trainable, optimizer, parts = {}, {}, {}
     for name, piece in held.items():
+        if not piece.saved:
+            continue
         if not piece.whole:
             if not piece.local.numel():
                 continue

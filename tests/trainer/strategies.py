@@ -1,0 +1,98 @@
+"""One rank of up to three that train under every strategy, stop and resume, in one process so that imports are paid once.
+
+Run by test_strategy_resume.py, once per rank, as `python strategies.py <folder> <port>...` with RANK set. Rank 0 writes
+results.json; its keys are `<run>-<attempt>`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from tests.trainer import tiny
+from tests.trainer.exact import FULL, LORA, Ranks
+
+STEPS = 6
+"""Epochs are of three steps, the last of them so short that the second rank has no record in it."""
+GLOBAL_BATCH = 12
+ROWS = 31
+METHODS: dict[str, dict[str, Any]] = {"lora": LORA, "full": FULL}
+STRATEGIES = ("DDP", "FSDP")
+MICRO = {"plain": 6, "accumulated": 2}
+"""Records per micro-batch: all of a rank's share of two, or a third of it."""
+PHASES = 5
+
+
+def changes(strategy: str, method: str, micro: str = "accumulated", **parallelism: Any) -> dict[str, Any]:
+    training = {"maxSteps": STEPS, "globalBatchSize": GLOBAL_BATCH, "microBatchSize": MICRO[micro]}
+    return {**METHODS[method], "training": training, "parallelism": {"strategy": strategy, **parallelism}}
+
+
+def in_bf16(strategy: str, method: str) -> dict[str, Any]:
+    wanted = changes(strategy, method)
+    return {**wanted, "training": {**wanted["training"], "precision": "BF16"}}
+
+
+def stopped_everywhere(ranks: Ranks, run: str, wanted: dict[str, Any]) -> None:
+    """Undisturbed, and again as a run of which every step is a life of its own."""
+    ranks.train(f"{run}-whole", 1, wanted)
+    for step in range(1, STEPS):
+        ranks.train(f"{run}-lives", step, wanted, stop=(step, step % 2))
+    ranks.train(f"{run}-lives", STEPS, wanted)
+
+
+def two_ranks(ranks: Ranks) -> None:
+    for strategy in STRATEGIES:
+        for method in METHODS:
+            for micro in MICRO:
+                stopped_everywhere(ranks, f"{strategy}-{method}-{micro}", changes(strategy, method, micro))
+    ranks.train("offload", 1, changes("FSDP", "lora", offload=True))
+    for method in METHODS:
+        ranks.train(f"bf16-DDP-{method}", 1, in_bf16("DDP", method))
+        ranks.train(f"bf16-whole-{method}", 1, in_bf16("FSDP", method))
+        ranks.train(f"bf16-lives-{method}", 1, in_bf16("FSDP", method), stop=(4, 0))
+        ranks.train(f"bf16-lives-{method}", 2, in_bf16("FSDP", method))
+        ranks.train(f"hybrid-{method}", 1, changes("FSDP", method, hybridShard=True), stop=(3, 1))
+        ranks.train(f"hybrid-{method}", 2, changes("FSDP", method, hybridShard=True))
+        ranks.train(f"DDP-to-FSDP-{method}", 1, changes("DDP", method), stop=(3, 1))
+        ranks.train(f"DDP-to-FSDP-{method}", 2, changes("FSDP", method))
+        ranks.train(f"FSDP-to-DDP-{method}", 1, changes("FSDP", method), stop=(4, 0))
+        ranks.train(f"FSDP-to-DDP-{method}", 2, changes("DDP", method))
+        ranks.train(f"two-to-one-{method}", 1, changes("FSDP", method), stop=(3, 1))
+        ranks.train(f"two-to-three-{method}", 1, changes("FSDP", method), stop=(4, 1))
+
+
+def main() -> None:
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    os.environ["LOCAL_RANK"] = "0"
+    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks.phase(3)
+    if rank == 0:
+        tiny.write_model(folder / "tiny" / "model")
+        tiny.write_data(folder / "tiny" / "data" / "train.jsonl", ROWS)
+    ranks.agreement.barrier()
+    if ranks.phase(1):
+        for method in METHODS:
+            ranks.train(f"one-to-two-{method}", 1, changes("FSDP", method), stop=(2, 0))
+    if ranks.phase(2):
+        two_ranks(ranks)
+        for method in METHODS:
+            ranks.train(f"one-to-two-{method}", 2, changes("FSDP", method))
+    if ranks.phase(1):
+        for method in METHODS:
+            ranks.train(f"two-to-one-{method}", 2, changes("FSDP", method))
+    ranks.phase(3)
+    for method in METHODS:
+        ranks.train(f"two-to-three-{method}", 2, changes("FSDP", method))
+    if rank == 0:
+        (folder / "results.json").write_text(json.dumps(ranks.results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Every strategy: a run stopped at each of its steps ends where the undisturbed one ends, bit for bit; what one strategy
+or world size saved, another goes on with; and FSDP computes what DDP computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_trainer.checkpoint import files
+from finetune_trainer.checkpoint.restore import load_trainable
+from finetune_trainer.checkpoint.snapshot import trainable_parameters
+from finetune_trainer.engine import model
+from tests.trainer import runs
+from tests.trainer.ranks import Results, joined, run_ranks
+from tests.trainer.strategies import METHODS, MICRO, PHASES, STEPS, STRATEGIES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ACROSS = 1e-5
+"""Of losses and parameters, when the world size differs: sums are taken in another order."""
+SAME_SUMS = 1e-6
+"""Of losses, relative, when only the strategy differs."""
+ROUNDED = 2e-2
+"""Of losses, relative, in bf16: FSDP computes all in it, autocast only matrix products."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("strategies")
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return run_ranks("strategies.py", folder, ranks=3, phases=PHASES)
+
+
+def parts(results: Results, run: str) -> list[str]:
+    """Its attempts, in order."""
+    return sorted((name for name in results if name.rpartition("-")[0] == run), key=lambda n: int(n.rpartition("-")[2]))
+
+
+def last(results: Results, run: str) -> Path:
+    """The folder of its last checkpoint, of the run's last step."""
+    outcome = results[parts(results, run)[-1]]
+    assert (outcome["code"], outcome["step"]) == (0, STEPS)
+    return Path(outcome["folder"])
+
+
+def furthest(ours: Path, theirs: Path) -> float:
+    """The largest difference between two checkpoints' parameters."""
+    mine, other = files.read_trainable(ours), files.read_trainable(theirs)
+    assert mine.keys() == other.keys()
+    return max(float((mine[name] - other[name]).abs().max()) for name in other)
+
+
+@pytest.mark.parametrize("micro", MICRO)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_stopped_at_every_step_is_bit_exact(results: Results, strategy: str, method: str, micro: str) -> None:
+    run = f"{strategy}-{method}-{micro}"
+    whole, lives = results[f"{run}-whole-1"], [results[f"{run}-lives-{n}"] for n in range(1, STEPS + 1)]
+    assert [life["code"] for life in lives] == [85] * (STEPS - 1) + [0]
+    assert [life["step"] for life in lives] == list(range(1, STEPS + 1))
+    for what in ("digest", "optimizer", "tokens"):
+        assert lives[-1][what] == whole[what]
+    for what in ("losses", "rates", "norms"):
+        assert joined(results, parts(results, f"{run}-lives"), what) == whole[what]
+
+
+@pytest.mark.parametrize("micro", MICRO)
+@pytest.mark.parametrize("method", METHODS)
+def test_fsdp_computes_what_ddp_computes(results: Results, method: str, micro: str) -> None:
+    ours, theirs = (results[f"{strategy}-{method}-{micro}-whole-1"] for strategy in ("FSDP", "DDP"))
+    for what in ("losses", "norms"):
+        assert ours[what].keys() == theirs[what].keys()
+        assert list(ours[what].values()) == pytest.approx(list(theirs[what].values()), rel=SAME_SUMS)
+    assert furthest(Path(ours["folder"]), Path(theirs["folder"])) < ACROSS
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_accumulation_does_not_change_what_is_learned(results: Results, strategy: str) -> None:
+    """Of full fine-tuning; LoRA's dropout is drawn by micro-batch."""
+    plain, accumulated = (results[f"{strategy}-full-{micro}-whole-1"] for micro in ("plain", "accumulated"))
+    assert list(plain["losses"].values()) == pytest.approx(list(accumulated["losses"].values()), abs=ACROSS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("move", ["DDP-to-FSDP", "FSDP-to-DDP", "two-to-one", "one-to-two", "two-to-three", "hybrid"])
+def test_another_strategy_or_world_size_goes_on(results: Results, move: str, method: str) -> None:
+    reference = results[f"DDP-{method}-accumulated-whole-1"]
+    losses = joined(results, parts(results, f"{move}-{method}"), "losses")
+    assert losses.keys() == reference["losses"].keys()
+    assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < ACROSS
+    assert furthest(last(results, f"{move}-{method}"), Path(reference["folder"])) < ACROSS
+
+
+def test_each_rank_saves_its_part(results: Results) -> None:
+    names = {path.name for path in last(results, "FSDP-full-plain-whole").iterdir()}
+    assert names == {
+        "MANIFEST.json",
+        "state.json",
+        *(f"{kind}-0000{rank}-of-00002.safetensors" for kind in ("trainable", "optimizer") for rank in (1, 2)),
+    }
+    sizes = [path.stat().st_size for path in last(results, "FSDP-full-plain-whole").glob("optimizer-*")]
+    assert max(sizes) < 1.1 * min(sizes), "the ranks' shares are even"
+
+
+def test_offloading_changes_where_it_rests_not_what_it_learns(results: Results) -> None:
+    reference = results["FSDP-lora-accumulated-whole-1"]
+    assert results["offload-1"]["losses"] == reference["losses"]
+    assert results["offload-1"]["digest"] == reference["digest"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16_is_exact_too_and_close_to_ddp(results: Results, method: str) -> None:
+    whole, lives = results[f"bf16-whole-{method}-1"], parts(results, f"bf16-lives-{method}")
+    assert [results[life]["code"] for life in lives] == [85, 0]
+    for what in ("digest", "optimizer"):
+        assert results[lives[-1]][what] == whole[what]
+    assert joined(results, lives, "losses") == whole["losses"]
+    assert whole["losses"] != results[f"FSDP-{method}-accumulated-whole-1"]["losses"]
+    theirs = results[f"bf16-DDP-{method}-1"]["losses"]
+    assert list(whole["losses"].values()) == pytest.approx(list(theirs.values()), rel=ROUNDED)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_process_reads_what_many_saved(results: Results, folder: Path, method: str) -> None:
+    """As publishing does."""
+    document = runs.spec(folder / "tiny" / "model", folder / "tiny" / "data" / "train.jsonl")
+    document |= METHODS[method]
+    built = model.build(FineTuneJobSpec.model_validate(document), folder / "tiny" / "model", torch.device("cpu"))
+    saved = last(results, f"two-to-three-{method}")
+    load_trainable(built, saved)
+    reference = files.read_trainable(Path(results[f"DDP-{method}-accumulated-whole-1"]["folder"]))
+    for name, parameter in trainable_parameters(built).items():
+        assert float((parameter.detach() - reference[name]).abs().max()) < ACROSS

@@ -54,6 +54,7 @@ def _positive_duration(text: str) -> str:
     return text
 
 
+AUTO = "Auto"
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_MAX_LENGTH = 40
 
@@ -79,6 +80,11 @@ Duration = Annotated[
         pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
         description="A Go duration such as 90s, 15m or 1h30m.",
     ),
+]
+IntervalOrAuto = Annotated[
+    str,
+    AfterValidator(lambda text: text if text == AUTO else _positive_duration(text)),
+    Field(min_length=2, max_length=32, pattern=r"^(Auto|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$"),
 ]
 Quantity = Annotated[
     int | str,

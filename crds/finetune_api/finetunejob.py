@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from finetune_api.base import ApiModel, Decimal, Duration, Uri, cel, rules
+from finetune_api.base import ApiModel, Decimal, Duration, IntervalOrAuto, Uri, cel, rules
 from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.running import Resources, Retry, Scheduling, SecretRef
@@ -68,6 +68,17 @@ class Data(ApiModel):
             "A record whose targets would be cut off entirely is dropped and counted."
         ),
     ] = Overflow.TRUNCATE
+    packing: (
+        Annotated[
+            bool,
+            Field(
+                description="Whether short records share rows of maxLength tokens, each attended to by itself; "
+                "globalBatchSize then counts rows. Unset: true for model types known to keep records apart, "
+                "and a run that has a checkpoint goes on as it began."
+            ),
+        ]
+        | None
+    ) = None
     max_bad_records: Annotated[int, Field(ge=0, description="Malformed records to skip before the job fails.")] = 0
 
 
@@ -128,6 +139,17 @@ class OnOOM(StrEnum):
     FAIL = "Fail"
 
 
+class OnNaN(StrEnum):
+    STOP = "Stop"
+    SKIP_BATCH = "SkipBatch"
+
+
+class OnSpike(StrEnum):
+    IGNORE = "Ignore"
+    SKIP_BATCH = "SkipBatch"
+    STOP = "Stop"
+
+
 class Training(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -162,6 +184,21 @@ class Training(ApiModel):
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     max_grad_norm: Decimal = "1.0"
     precision: Precision = Precision.BF16
+    on_nan: Annotated[
+        OnNaN,
+        Field(
+            alias="onNaN",
+            description="A loss or gradient that is not a finite number: end the run (72), or leave that batch out; "
+            "more than 10 in a row end it all the same.",
+        ),
+    ] = OnNaN.STOP
+    on_spike: Annotated[
+        OnSpike,
+        Field(
+            description="A loss or gradient norm above spikeFactor times its running mean, after the first 20 steps."
+        ),
+    ] = OnSpike.IGNORE
+    spike_factor: Annotated[int, Field(ge=2, le=1000)] = 5
     on_oom: Annotated[OnOOM, Field(alias="onOOM")] = OnOOM.HALVE_MICRO_BATCH
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42
 
@@ -179,8 +216,16 @@ class Keep(ApiModel):
 class Checkpoint(ApiModel):
     uri: Annotated[Uri, Field(description="Unset: the run directory below the installation's store.")] | None = None
     secret_ref: SecretRef | None = None
-    interval: Duration = "10m"
-    interval_steps: Annotated[int, Field(ge=1)] | None = None
+    interval: Annotated[
+        IntervalOrAuto,
+        Field(
+            description="A Go duration such as 90s or 15m, or Auto: from the measured cost of a checkpoint and this "
+            "run's rate of interruptions (Young/Daly), between 30s and 1h."
+        ),
+    ] = "Auto"
+    interval_steps: (
+        Annotated[int, Field(ge=1, description="Besides the interval, one every so many optimizer steps.")] | None
+    ) = None
     keep: Keep = Keep()
     notice: Annotated[
         Duration, Field(description="The warning a spot node gives; the pods' grace period is at least this.")

@@ -75,6 +75,8 @@ class Progress(WireModel):
     tokens_per_second: Finite | None = None
     step_seconds: Finite | None = None
     eta_seconds: Finite | None = None
+    data_wait_percent: Finite | None = None
+    """Of a step's time, smoothed: how long rank 0 stood still for its batch."""
     start_step: int = 0
     """The step this attempt resumed from; 0 from the base model."""
     running_at: Timestamp | None = None
@@ -84,6 +86,13 @@ class Progress(WireModel):
     gradient_accumulation: int | None = None
     world_size: int | None = None
     checkpoint: CheckpointReport | None = None
+    checkpoint_interval_seconds: Finite | None = None
+    """What spec.checkpoint.interval comes to now."""
+    skipped_steps: int = 0
+    """Batches that onNaN or onSpike left out, since the run's beginning."""
+    slowest_rank: int | None = None
+    """Set while one rank's own work takes clearly longer than the fastest one's, step after step."""
+    slowest_ratio: Finite | None = None
     stop_requested_at: Timestamp | None = None
     updated_at: Timestamp
 

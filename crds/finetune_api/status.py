@@ -190,6 +190,8 @@ class Resolved(StatusModel):
     global_batch_size: int | None = None
     micro_batch_size: int | None = None
     gradient_accumulation: int | None = None
+    checkpoint_interval: Short | None = None
+    """As the newest attempt uses it; where the spec says Auto it follows what was measured."""
 
 
 class PreflightStatus(StatusModel):

@@ -31,7 +31,7 @@ def spec(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
     """A FineTuneJob spec on the wire; `changes` are merged block by block."""
     document: dict[str, Any] = {
         "model": {"uri": f"file://{model}"},
-        "data": {"train": [{"uri": f"file://{data}"}], "maxLength": 64},
+        "data": {"train": [{"uri": f"file://{data}"}], "maxLength": 64, "packing": False},
         "method": {"type": "LoRA", "lora": {"rank": 8, "alpha": 16}},
         "training": {"maxSteps": 12, "globalBatchSize": 8, "precision": "FP32", "learningRate": "5e-3"},
         "checkpoint": {"interval": "1h"},

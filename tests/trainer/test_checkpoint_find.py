@@ -97,7 +97,7 @@ def _flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _flip, Path.unlink], ids=["truncate", "flip", "delete"])
-@pytest.mark.parametrize("file", [files.TRAINABLE, files.OPTIMIZER, files.STATE])
+@pytest.mark.parametrize("file", ["trainable.safetensors", "optimizer.safetensors", files.STATE])
 def test_damage_falls_back_and_is_noted(world: World, file: str, damage: Callable[[Path], None]) -> None:
     older, newer = world.save(5, 1), world.save(10, 1)
     damage(world.path(newer) / file)
@@ -155,6 +155,6 @@ def test_a_commit_whose_answer_was_lost_may_be_repeated(world: World) -> None:
 def test_manifest_names_every_file(world: World) -> None:
     name = world.save(10, 1)
     manifest = runs.manifests(world.config)[name]
-    assert {f.path for f in manifest.files} == {files.TRAINABLE, files.OPTIMIZER, files.STATE}
+    assert {f.path for f in manifest.files} == {"trainable.safetensors", "optimizer.safetensors", files.STATE}
     assert {p.name for p in world.path(name).iterdir()} == {f.path for f in manifest.files} | {"MANIFEST.json"}
     assert not (world.folder / "scratch" / name).exists()

@@ -104,6 +104,9 @@ def _resolved(resolved: Resolved | None, progress: Progress) -> Resolved | None:
             "global_batch_size": progress.global_batch_size,
             "micro_batch_size": progress.micro_batch_size,
             "gradient_accumulation": progress.gradient_accumulation,
+            "checkpoint_interval": format_seconds(progress.checkpoint_interval_seconds)
+            if progress.checkpoint_interval_seconds is not None
+            else resolved.checkpoint_interval,
         }
     )
 

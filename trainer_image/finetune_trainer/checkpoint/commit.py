@@ -23,6 +23,7 @@ from finetune_trainer.checkpoint import files
 from finetune_trainer.checkpoint.digest import trainable_digest
 from finetune_trainer.checkpoint.fences import fenced, refuse_if_fenced
 from finetune_trainer.checkpoint.find import read_manifest
+from finetune_trainer.checkpoint.finite import refuse_non_finite
 from finetune_trainer.checkpoint.snapshot import Snapshot
 from finetune_trainer.checkpoint.together import Together
 from finetune_trainer.common.clock import monotonic, timestamp
@@ -52,6 +53,7 @@ def commit(
     def store() -> Json:
         if together.rank == 0:
             refuse_if_fenced(run, config.attempt)
+        refuse_non_finite(snapshot)
         local = scratch / name
         try:
             files.write(snapshot, local, rank=together.rank, ranks=together.size)

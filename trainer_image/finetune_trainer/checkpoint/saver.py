@@ -15,6 +15,7 @@ from finetune_artifacts import ArtifactError
 from finetune_trainer.checkpoint.snapshot import Snapshot
 from finetune_trainer.checkpoint.together import Together
 from finetune_trainer.common import log
+from finetune_trainer.common.clock import monotonic
 from finetune_trainer.common.errors import RunError
 
 Commit = Callable[[Snapshot], CheckpointReport]
@@ -33,6 +34,7 @@ class Saver:
         self._abandon = threading.Event()
         self._failures = 0
         self._error: BaseException | None = None
+        self._sign = 0.0
         self.last: CheckpointReport | None = None
 
     @property
@@ -44,6 +46,7 @@ class Saver:
         if self.busy:
             raise AssertionError("a save is under way")
         self._abandon.clear()
+        self.alive()
         self._thread = threading.Thread(target=self._run, args=(snapshot, persistent), name="saver", daemon=True)
         self._thread.start()
 
@@ -52,6 +55,17 @@ class Saver:
         if self._thread is not None:
             self._thread.join(seconds)
         return not self.busy
+
+    def alive(self) -> None:
+        """A sign of life of the save that is under way: bytes travel."""
+        self._sign = monotonic()
+
+    def give_up_after(self, seconds: float) -> None:
+        """Ends the run when a save has shown no sign of life for so long. Its thread may hang in the kernel."""
+        if self.busy and self._error is None and monotonic() - self._sign > seconds:
+            self._error = RunError(
+                ExitCode.STORAGE, f"the checkpoint store has not answered for {seconds:.0f} s; the older one stands"
+            )
 
     def hurry(self) -> None:
         """A stop is coming: a periodic save that is waiting to try again gives up."""

@@ -29,6 +29,8 @@ class Position:
     world_size: int
     global_batch_size: int
     rows: int
+    packed: bool = False
+    """Whether a row was several records; checkpoints from before packing do not say, and were not."""
     guard: dict[str, Any] | None = None
     """What `engine.guard` remembers; None in checkpoints from before it existed."""
 

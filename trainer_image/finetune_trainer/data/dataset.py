@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +22,8 @@ from finetune_trainer.common import log
 from finetune_trainer.data.encode import Encoder, NotEncodable
 from finetune_trainer.data.encodings import Encodings, EncodingsWriter
 from finetune_trainer.data.fetch import local_files
+from finetune_trainer.data.once import made_once
+from finetune_trainer.data.packed import Packed
 from finetune_trainer.data.read import BadRecords, DataError, read_records
 from finetune_trainer.data.records import content_digest
 from finetune_trainer.data.sources import NamedSource, named_sources
@@ -85,6 +85,12 @@ class Examples(Sequence[Example]):
         lengths: npt.NDArray[np.int64] = (self._store.ends - starts)[self._rows]
         return lengths
 
+    @property
+    def digests(self) -> npt.NDArray[np.uint64]:
+        """Of the content of every example."""
+        digests: npt.NDArray[np.uint64] = self._store.digests[self._rows]
+        return digests
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -102,8 +108,8 @@ def load_splits(
     """
     data = config.spec.data
     place = folder / f"encoded-{_key(config, folder, tokenizer)}"
-    if not place.is_dir():
-        _encode(config, folder, place, Encoder(tokenizer), heartbeat or (lambda _count: None))
+    beat = heartbeat or (lambda _count: None)
+    made_once(place, lambda work: _encode(config, folder, work, Encoder(tokenizer), beat), beat)
     store = Encodings(place)
     if data.validation.sources:
         chosen = store.held_out
@@ -132,9 +138,18 @@ def load_splits(
     return Splits(Examples(store, train), Examples(store, validation), counts)
 
 
-def report(counts: Counts) -> None:
+def report(counts: Counts, packed: Packed | None = None, why_not: str = "") -> None:
     """One line with the counts, and a warning for each thing a user would want to know before the loss curve."""
     log.event("data encoded", **asdict(counts), truncatedPercent=round(counts.truncated_percent, 1))
+    if packed:
+        log.event(
+            "data packed",
+            **asdict(packed.counts),
+            efficiencyPercent=round(packed.counts.efficiency_percent, 1),
+            truncatedPercent=round(counts.truncated_percent, 1),
+        )
+    elif why_not:
+        log.event("data is not packed", why=why_not)
     if counts.truncated or counts.dropped:
         log.warning(
             "records longer than data.maxLength were cut; raise maxLength or shorten them",
@@ -158,35 +173,26 @@ def _key(config: RunConfig, folder: Path, tokenizer: Any) -> str:
     ]
     form = {
         "format": _FORMAT,
-        "data": config.spec.data.to_wire(),
+        "data": config.spec.data.model_copy(update={"packing": None}).to_wire(),
         "files": files,
         "tokenizer": [tokenizer.name_or_path, len(tokenizer), str(tokenizer.chat_template)],
     }
     return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _encode(config: RunConfig, folder: Path, place: Path, encoder: Encoder, heartbeat: Callable[[int], None]) -> None:
+def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heartbeat: Callable[[int], None]) -> None:
     data = config.spec.data
-    work = Path(tempfile.mkdtemp(prefix="encoding-", dir=folder))
-    try:
-        bad = BadRecords(data.max_bad_records)
-        with EncodingsWriter(work, data) as writer:
-            for named in named_sources(config):
-                _encode_source(named, local_files(folder, named), folder, writer, encoder, bad, heartbeat)
-            if writer.finish(bad.count) == 0:
-                raise DataError(
-                    "spec.data.train",
-                    f"spec.data.train: no record is left to train on: {writer.records} read, {bad.count} malformed, "
-                    f"{writer.dropped} dropped (data.maxLength is {data.max_length})",
-                    reason="NoRecords",
-                )
-        try:
-            work.rename(place)
-        except OSError:
-            if not place.is_dir():
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    bad = BadRecords(data.max_bad_records)
+    with EncodingsWriter(work, data) as writer:
+        for named in named_sources(config):
+            _encode_source(named, local_files(folder, named), folder, writer, encoder, bad, heartbeat)
+        if writer.finish(bad.count) == 0:
+            raise DataError(
+                "spec.data.train",
+                f"spec.data.train: no record is left to train on: {writer.records} read, {bad.count} malformed, "
+                f"{writer.dropped} dropped (data.maxLength is {data.max_length})",
+                reason="NoRecords",
+            )
 
 
 def _encode_source(

@@ -13,6 +13,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from finetune_trainer.engine.straggler import packed
+
 PENDING = -1
 
 
@@ -22,6 +24,9 @@ class Agreed:
     save: bool
     code: int
     """An exit code on which everybody ends; 0: none."""
+    slow: int = 0
+    fast: int = 0
+    """As `engine.straggler` packs them."""
 
 
 class Agreement:
@@ -29,10 +34,12 @@ class Agreement:
         # A rank may wait here for as long as another one saves or evaluates; hangs are the launchers' to judge.
         self._group = dist.new_group(backend="gloo", timeout=timedelta(days=7))
 
-    def decide(self, *, stop: bool, save: bool = False, code: int = 0) -> Agreed:
-        wishes = torch.tensor([stop, save, code], dtype=torch.int64)
+    def decide(self, *, stop: bool, save: bool = False, code: int = 0, busy: float = 0.0) -> Agreed:
+        """`busy`: the seconds of this rank's own work in the last step."""
+        slow, fast = packed(busy, dist.get_rank(self._group))
+        wishes = torch.tensor([stop, save, code, slow, fast], dtype=torch.int64)
         dist.all_reduce(wishes, op=dist.ReduceOp.MAX, group=self._group)
-        return Agreed(bool(wishes[0]), bool(wishes[1]), int(wishes[2]))
+        return Agreed(bool(wishes[0]), bool(wishes[1]), int(wishes[2]), int(wishes[3]), int(wishes[4]))
 
     def tell(self, value: int) -> int:
         """Rank 0's value, on every rank."""
@@ -44,6 +51,13 @@ class Agreement:
         told = torch.tensor(values, dtype=torch.int64)
         dist.broadcast(told, src=0, group=self._group)
         return [int(v) for v in told]
+
+    def tell_text(self, text: str) -> str:
+        """Rank 0's text, on every rank."""
+        content = list(text.encode())
+        size = self.tell(len(content))
+        mine = content if len(content) == size else [0] * size
+        return bytes(self.tell_all(mine)).decode()
 
     def barrier(self) -> None:
         dist.barrier(group=self._group)

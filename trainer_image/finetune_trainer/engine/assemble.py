@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import torch
 
@@ -10,6 +11,7 @@ from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
 from finetune_trainer.checkpoint.fences import list_fences
+from finetune_trainer.checkpoint.interval import history, mean_time_between
 from finetune_trainer.checkpoint.retention import apply_retention
 from finetune_trainer.checkpoint.saver import Saver
 from finetune_trainer.checkpoint.snapshot import Snapshot
@@ -21,12 +23,15 @@ from finetune_trainer.common.stores import open_checkpoints, open_run
 from finetune_trainer.data.dataset import load_splits, report
 from finetune_trainer.engine import model, resume
 from finetune_trainer.engine.agree import Agreement
+from finetune_trainer.engine.cadence import Cadence
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.evaluate import held_out_loss
+from finetune_trainer.engine.isolation import check_isolation
 from finetune_trainer.engine.loop import Lead, Loop
 from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
 from finetune_trainer.engine.report import Reporter
+from finetune_trainer.engine.rows import training_rows
 from finetune_trainer.engine.seeding import seed_initialisation
 from finetune_trainer.engine.step import Stepper
 from finetune_trainer.engine.strategy.base import Strategy
@@ -46,25 +51,31 @@ def assemble(
     spec = config.spec
     tokenizer = model.load_tokenizer(places.model)
     splits = load_splits(config, places.data, tokenizer, lambda _records: heart.beat())
+    rows = training_rows(config, places, splits.train, channel, agreement, heart)
     plan = plan_batches(
         spec.training,
-        len(splits.train),
+        len(rows.examples),
         place.world_size,
         micro_override=config.micro_batch_size,
         on_gpu=place.device.type == "cuda",
+        packed=rows.packed is not None,
     )
     seed_initialisation(spec.training.seed)
     choice = choose(spec, places.model, plan, place)
     strategy = build(choice, spec, places.model, place, ranks_per_node=config.processes_per_node)
     heart.beat()
     start = resume.begin(channel, plan, strategy, place, agreement)
+    if rows.packed:
+        with strategy.precision():
+            check_isolation(strategy.model, place.device)
+        heart.beat()
     pad = model.pad_id(tokenizer)
     reporter = Reporter(channel, plan, start.step) if place.local_rank == 0 else None
-    lead = Lead(Metrics(places.attempt, open_run(config), config.attempt)) if place.rank == 0 else None
+    lead = _lead(config, places) if place.rank == 0 else None
     together = Together(alone=not strategy.spread)
     saver = _saver(config, places, together, reporter, lead, heart) if lead or strategy.spread else None
     if lead:
-        report(splits.counts)
+        report(splits.counts, rows.packed, rows.why)
         _describe(config, plan, strategy, choice)
 
     def evaluate(go_on: Callable[[], bool]) -> float | None:
@@ -77,7 +88,7 @@ def assemble(
             go_on=go_on,
         )
 
-    stepper = Stepper(spec, strategy, splits.train, plan, place, heart, pad)
+    stepper = Stepper(spec, strategy, rows.examples, plan, place, heart, pad)
     return Loop(
         config,
         plan,
@@ -95,6 +106,12 @@ def assemble(
     )
 
 
+def _lead(config: RunConfig, places: Places) -> Lead:
+    run = open_run(config)
+    mtbf = mean_time_between(*history(list_fences(run), datetime.now(UTC)), nodes=config.nodes)
+    return Lead(Metrics(places.attempt, run, config.attempt), Cadence(config.spec.checkpoint.interval, mtbf))
+
+
 def _saver(
     config: RunConfig, places: Places, together: Together, reporter: Reporter | None, lead: Lead | None, heart: Heart
 ) -> Saver:
@@ -105,17 +122,22 @@ def _saver(
         if not lead or not reporter:
             return
         reporter.committed(done)
+        lead.cadence.committed(done.seconds)
+        reporter.interval(lead.cadence.seconds())
         lead.metrics.upload()
         log.event("checkpoint committed", **done.to_wire())
         for name in apply_retention(checkpoints, list_fences(run), keep=config.spec.checkpoint.keep.last):
             log.event("old checkpoint deleted", checkpoint=name)
 
-    def save(snapshot: Snapshot) -> CheckpointReport:
-        return commit(
-            config, run, checkpoints, snapshot, scratch, together=together, progress=lambda _bytes: heart.beat()
-        )
+    def alive(_bytes: int) -> None:
+        heart.beat()
+        saver.alive()
 
-    return Saver(save, committed, together)
+    def save(snapshot: Snapshot) -> CheckpointReport:
+        return commit(config, run, checkpoints, snapshot, scratch, together=together, progress=alive)
+
+    saver = Saver(save, committed, together)
+    return saver
 
 
 def _describe(config: RunConfig, plan: BatchPlan, strategy: Strategy, choice: Choice) -> None:

@@ -6,12 +6,14 @@ Legend of suffixes: b records, t tokens of the longest one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from finetune_trainer.data.packed import Packed
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 """(ids, targets): the ids of a record, and where the loss is taken on predicting them."""
@@ -31,23 +33,26 @@ class Batch:
     attention_bt: torch.Tensor
     targets_bt: torch.Tensor
     """bool; the first token of a record is never a target, nothing predicts it."""
+    positions_bt: torch.Tensor | None = None
+    """Of packed rows: they begin anew with every record, and keep the records apart in place of the mask."""
 
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
         moved = (
-            t.pin_memory().to(device, non_blocking=True) for t in (self.ids_bt, self.attention_bt, self.targets_bt)
+            t if t is None else t.pin_memory().to(device, non_blocking=True)
+            for t in (self.ids_bt, self.attention_bt, self.targets_bt, self.positions_bt)
         )
-        return Batch(*moved)
+        return Batch(*moved)  # type: ignore[arg-type]
 
 
 def without_targets(batch: Batch) -> Batch:
     """Goes through the model like any other and adds nothing to loss or gradients."""
-    return Batch(batch.ids_bt, batch.attention_bt, torch.zeros_like(batch.targets_bt))
+    return replace(batch, targets_bt=torch.zeros_like(batch.targets_bt))
 
 
 def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], pad_id: int) -> Batch:
-    """Pads on the right."""
+    """Pads on the right. Padding of packed rows is a segment of its own."""
     records = [examples[int(i)] for i in indices]
     shape = (len(records), max(len(ids) for ids, _ in records))
     ids_bt = np.full(shape, pad_id, dtype=np.int64)
@@ -57,7 +62,15 @@ def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], 
         ids_bt[row, : len(ids)] = ids
         attention_bt[row, : len(ids)] = 1
         targets_bt[row, 1 : len(ids)] = targets[1:]
-    return Batch(torch.from_numpy(ids_bt), torch.from_numpy(attention_bt), torch.from_numpy(targets_bt))
+    batch = Batch(torch.from_numpy(ids_bt), torch.from_numpy(attention_bt), torch.from_numpy(targets_bt))
+    if not isinstance(examples, Packed):
+        return batch
+    positions_bt = np.zeros(shape, dtype=np.int64)
+    for row, index in enumerate(indices):
+        positions = examples.positions(int(index))
+        positions_bt[row, : len(positions)] = positions
+        positions_bt[row, len(positions) :] = np.arange(shape[1] - len(positions))
+    return replace(batch, positions_bt=torch.from_numpy(positions_bt))
 
 
 def target_tokens(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:

@@ -5,8 +5,10 @@ A stop is answered by a committed checkpoint of exactly this step; no rank leave
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode
@@ -18,11 +20,13 @@ from finetune_trainer.common import log
 from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.clock import monotonic
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.engine.agree import PENDING, Agreement
+from finetune_trainer.engine.agree import PENDING, Agreed, Agreement
+from finetune_trainer.engine.cadence import Cadence
 from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.report import Reporter
 from finetune_trainer.engine.step import Stepper
+from finetune_trainer.engine.straggler import Slowest, Straggler, unpacked
 from finetune_trainer.engine.strategy.base import Strategy
 
 TICK_SECONDS = 0.2
@@ -33,6 +37,7 @@ class Lead:
     """What only rank 0 has."""
 
     metrics: Metrics
+    cadence: Cadence
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Start:
     step: int = 0
     tokens: int = 0
     loss: float | None = None
+    guard: dict[str, Any] | None = None
 
 
 class Loop:
@@ -68,7 +74,10 @@ class Loop:
         """Of the pod's first rank; the launcher answers from it."""
         self._stop_signalled = stop_signalled
         self._step, self._tokens, self._loss = start.step, start.tokens, start.loss
-        self._interval = parse_duration(config.spec.checkpoint.interval)
+        self._guard, self._busy, self._straggler = stepper.guard, stepper.busy, Straggler()
+        self._slowest: Slowest | None = None
+        self._guard.restore(start.guard)
+        self._hang_seconds = parse_duration(config.spec.retry.hang_timeout)
         self._interval_steps = config.spec.checkpoint.interval_steps
         self._saved_step = start.step
         self._saved_at = monotonic()
@@ -76,10 +85,17 @@ class Loop:
 
     def run(self) -> ExitCode:
         """DONE or STOPPED; everything else is raised."""
+        self._tell_interval()
         self._stage(Stage.TRAINING)
         while self._step < self._plan.total_steps:
-            agreed = self._agreement.decide(stop=self._stop_wanted(), save=self._save_wanted(), code=self._failed())
+            agreed = self._agreement.decide(
+                stop=self._stop_wanted(),
+                save=self._save_wanted(),
+                code=self._failed(),
+                busy=self._busy.seconds(),
+            )
             self._end_together(agreed.code)
+            self._name_slowest(agreed)
             if agreed.stop:
                 return self._stop()
             if agreed.save and self._step > self._saved_step:
@@ -97,9 +113,14 @@ class Loop:
         seconds = monotonic() - began
         self._step += 1
         self._tokens += result.targets
-        self._loss = result.loss
+        if math.isfinite(result.loss):
+            self._loss = result.loss
         if self._reporter:
-            self._reporter.step(self._step, loss=result.loss, seconds=seconds, tokens=result.tokens)
+            skipped = self._guard.skipped
+            self._reporter.step(self._step, loss=self._loss, skipped=skipped, seconds=seconds, tokens=result.tokens)
+            self._reporter.waited(result.data_seconds, seconds)
+        if self._lead and result.skipped:
+            log.warning("batch left out", step=self._step, reason=result.skipped, skipped=self._guard.skipped)
         if self._lead:
             self._lead.metrics.write(
                 self._step,
@@ -109,9 +130,20 @@ class Loop:
                     "gradNorm": result.grad_norm,
                     "tokensPerSecond": round(result.tokens / max(seconds, 1e-9), 1),
                     "stepSeconds": round(seconds, 4),
+                    "dataWaitPercent": round(100 * result.data_seconds / max(seconds, 1e-9), 2),
+                    "skipped": int(result.skipped is not None) or None,
                     "epoch": round(self._step / self._plan.steps_per_epoch, 4),
                 },
             )
+
+    def _name_slowest(self, agreed: Agreed) -> None:
+        found = self._straggler.note(*unpacked(agreed.slow, agreed.fast)) if self._plan.world_size > 1 else None
+        if self._lead and (found is None) != (self._slowest is None):
+            if found:
+                log.warning("everybody waits for one rank", rank=found.rank, times_the_fastest=found.ratio)
+            if self._reporter:
+                self._reporter.slowest(found)
+        self._slowest = found
 
     def _stop_wanted(self) -> bool:
         return self._stop_signalled() or self._channel.stop_requested() is not None
@@ -123,7 +155,7 @@ class Loop:
         if not self._lead or not self._saver or self._saver.busy:
             return False
         asked = self._channel.saves_requested()
-        due = monotonic() - self._saved_at >= self._interval
+        due = monotonic() - self._saved_at >= self._lead.cadence.seconds()
         if asked > self._saves_answered:
             self._saves_answered = asked
             return True
@@ -150,6 +182,8 @@ class Loop:
             world_size=self._plan.world_size,
             global_batch_size=self._plan.global_batch,
             rows=self._plan.rows,
+            packed=self._plan.packed,
+            guard=self._guard.state(),
         )
         trainable, optimizer, parts = copy(self._strategy.held())
         return Snapshot(position, trainable, optimizer, parts, began, monotonic() - began)
@@ -165,9 +199,17 @@ class Loop:
         """Periodic: training goes on while bytes travel, except behind an earlier save that has not ended."""
         self._stage(Stage.SAVING)
         self._end_together(self._until(self._earlier_save_over))
+        began = monotonic()
         self._begin_save(persistent=False)
         self._held_out()
+        if self._lead:
+            self._lead.cadence.cost(monotonic() - began)
+            self._tell_interval()
         self._stage(Stage.TRAINING)
+
+    def _tell_interval(self) -> None:
+        if self._lead and self._reporter:
+            self._reporter.interval(self._lead.cadence.seconds())
 
     def _save_last(self) -> None:
         self._stage(Stage.SAVING)
@@ -198,7 +240,11 @@ class Loop:
 
     def _earlier_save_over(self) -> int:
         assert self._saver
-        return self._failed() if self._saver.wait(TICK_SECONDS) else PENDING
+        if self._saver.wait(TICK_SECONDS):
+            return self._failed()
+        # Writing and digesting large files shows no sign of life either.
+        self._saver.give_up_after(3 * self._hang_seconds)
+        return self._failed() or PENDING
 
     def _committed(self) -> int:
         assert self._saver

@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 from finetune_trainer.engine.batch import Batch
+from finetune_trainer.engine.isolation import as_attended
 
 
 def target_loss_sum(model: nn.Module, batch: Batch) -> torch.Tensor:
     """fp32 scalar. Only target positions (n of them) are lifted to fp32: logits are the largest tensor there is."""
-    logits_btv = model(input_ids=batch.ids_bt, attention_mask=batch.attention_bt, use_cache=False).logits
+    batch = as_attended(model, batch)
+    if batch.positions_bt is None:
+        logits_btv = model(input_ids=batch.ids_bt, attention_mask=batch.attention_bt, use_cache=False).logits
+    else:
+        logits_btv = model(input_ids=batch.ids_bt, position_ids=batch.positions_bt, use_cache=False).logits
     predicts = batch.targets_bt[:, 1:].reshape(-1).nonzero().squeeze(1)
     logits_nv = logits_btv[:, :-1].reshape(-1, logits_btv.shape[-1]).index_select(0, predicts).float()
     labels_n = batch.ids_bt[:, 1:].reshape(-1).index_select(0, predicts)

@@ -25,6 +25,8 @@ class BatchPlan:
     micro_batch: int
     steps_per_epoch: int
     total_steps: int
+    packed: bool = False
+    """Whether a row is several records."""
 
     @property
     def per_rank(self) -> int:
@@ -46,7 +48,13 @@ def auto_global_batch(rows: int) -> int:
 
 
 def plan_batches(
-    training: Training, rows: int, world_size: int, *, micro_override: int | None = None, on_gpu: bool = False
+    training: Training,
+    rows: int,
+    world_size: int,
+    *,
+    micro_override: int | None = None,
+    on_gpu: bool = False,
+    packed: bool = False,
 ) -> BatchPlan:
     """Raises SpecError when the global batch cannot be shared by the processes.
 
@@ -72,4 +80,5 @@ def plan_batches(
         micro_batch=min(micro, per_rank),
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
+        packed=packed,
     )

@@ -9,6 +9,7 @@ from finetune_api.reports import CheckpointReport, Stage
 from finetune_trainer.common.channel import Channel
 from finetune_trainer.common.clock import monotonic, timestamp
 from finetune_trainer.engine.plan import BatchPlan
+from finetune_trainer.engine.straggler import Slowest
 
 EVERY_SECONDS = 0.2
 SMOOTHING = 0.2
@@ -23,6 +24,7 @@ class Reporter:
         self._written = 0.0
         self._step_seconds: float | None = None
         self._tokens_per_second: float | None = None
+        self._data_wait: float | None = None
         self._fields: dict[str, Any] = {
             "stage": Stage.STARTING,
             "step": start_step,
@@ -45,7 +47,7 @@ class Reporter:
         if changed:
             self._put(now=True)
 
-    def step(self, step: int, *, loss: float, seconds: float, tokens: int) -> None:
+    def step(self, step: int, *, loss: float | None, skipped: int, seconds: float, tokens: int) -> None:
         with self._lock:
             self._step_seconds = _smooth(self._step_seconds, seconds)
             self._tokens_per_second = _smooth(self._tokens_per_second, tokens / max(seconds, 1e-9))
@@ -53,11 +55,30 @@ class Reporter:
                 "step": step,
                 "epoch": round(step / self._plan.steps_per_epoch, 4),
                 "loss": loss,
+                "skippedSteps": skipped,
                 "stepSeconds": round(self._step_seconds, 4),
                 "tokensPerSecond": round(self._tokens_per_second, 1),
                 "etaSeconds": round(self._step_seconds * (self._plan.total_steps - step), 1),
             }
         self._put(now=False)
+
+    def waited(self, data_seconds: float, seconds: float) -> None:
+        """Of a step's time, the share in which it stood still for its batch."""
+        with self._lock:
+            self._data_wait = _smooth(self._data_wait, 100 * data_seconds / max(seconds, 1e-9))
+            self._fields["dataWaitPercent"] = round(self._data_wait, 2)
+
+    def interval(self, seconds: float) -> None:
+        """Between two checkpoints, from now on."""
+        with self._lock:
+            self._fields["checkpointIntervalSeconds"] = round(seconds, 1)
+
+    def slowest(self, found: Slowest | None) -> None:
+        with self._lock:
+            self._fields |= {
+                "slowestRank": found.rank if found else None,
+                "slowestRatio": found.ratio if found else None,
+            }
 
     def evaluated(self, loss: float | None) -> None:
         if loss is not None:

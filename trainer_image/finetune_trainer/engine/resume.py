@@ -6,6 +6,7 @@ that is refused in words instead.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
@@ -42,7 +43,7 @@ def begin(
                     f"the checkpoint {folder.name} was made with {what} {saved}, this attempt has {now}; "
                     "restore the data, or set another spec.runId to begin anew",
                 )
-        start = Start(position.step, position.tokens, position.loss)
+        start = Start(position.step, position.tokens, position.loss, position.guard)
         strategy.prepare_restore()
         restore.check(strategy.held(), folder)
     step, tokens = agreement.tell_all([start.step, start.tokens])
@@ -54,4 +55,5 @@ def begin(
         restore.share(strategy.held(), place.device)
     if place.rank == 0:
         log.event("resumed" if step else "starting from the base model", step=step, total_steps=plan.total_steps)
-    return start if place.rank == 0 else Start(step, tokens)
+    guard = json.loads(agreement.tell_text(json.dumps(start.guard)))
+    return start if place.rank == 0 else Start(step, tokens, guard=guard)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
 
-from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.common.channel import Heart
-from finetune_trainer.common.errors import RunError
-from finetune_trainer.engine.batch import Batch, Examples, collate, target_tokens, without_targets
+from finetune_trainer.engine.batch import Examples
 from finetune_trainer.engine.context import Place
+from finetune_trainer.engine.guard import Guard
+from finetune_trainer.engine.loader import Loader
 from finetune_trainer.engine.loss import target_loss_sum
-from finetune_trainer.engine.order import EMPTY, Indices, MicroBatch, Order
+from finetune_trainer.engine.order import Order
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.schedule import learning_rate, peak_rate
 from finetune_trainer.engine.seeding import seed_micro_batch
+from finetune_trainer.engine.straggler import Stopwatch
 from finetune_trainer.engine.strategy.base import Strategy
 
 
@@ -31,6 +32,10 @@ class StepResult:
     tokens: int
     """Of the global batch, prompts included."""
     targets: int
+    data_seconds: float = 0.0
+    """Waited for the batch: 0 when it lay ready."""
+    skipped: str | None = None
+    """Why the update was left out."""
 
 
 class Stepper:
@@ -44,52 +49,45 @@ class Stepper:
         heart: Heart,
         pad_id: int,
     ) -> None:
-        self._spec, self._strategy, self._examples = spec, strategy, examples
-        self._plan, self._place, self._heart, self._pad = plan, place, heart, pad_id
-        self._order = Order(plan, spec.training.seed)
+        self._spec, self._strategy, self._plan, self._place, self._heart = spec, strategy, plan, place, heart
+        order = Order(plan, spec.training.seed)
+        self._loader = Loader(examples, order, place.rank, pad_id, lockstep=strategy.lockstep)
         self._peak = peak_rate(spec)
         self._max_norm = float(spec.training.max_grad_norm) or math.inf
+        self.guard = Guard(spec.training)
+        self.busy = Stopwatch(cuda=place.device.type == "cuda")
 
     def __call__(self, step: int) -> StepResult:
         """The step after `step` finished ones. Raises RunError (72), on all ranks, when the numbers leave the reals."""
         training = self._spec.training
-        epoch, batch = self._plan.place(step)
-        records = self._order.batch(epoch, batch)
-        targets = target_tokens(self._examples, records)
-        tokens = sum(len(self._examples[int(i)][0]) for i in records)
+        load = self._loader.load(step)
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
         loss = torch.zeros((), dtype=torch.float64, device=self._place.device)
-        micros = self._share(epoch, batch)
-        for number, micro in enumerate(micros, start=1):
-            seed_micro_batch(training.seed, epoch, batch, micro.position)
-            inputs = self._inputs(micro, records)
+        self.busy.start()
+        for number, micro in enumerate(load.micros, start=1):
+            seed_micro_batch(training.seed, load.epoch, load.batch, micro.position)
+            inputs = micro.batch.to(self._place.device)
             with self._strategy.precision():
                 loss_sum = target_loss_sum(self._strategy.model, inputs)
-            self._strategy.backward(loss_sum / targets, last=number == len(micros))
+            self._strategy.backward(loss_sum / load.targets, last=number == len(load.micros))
             loss += loss_sum.detach().double()
             self._heart.beat()
+        self.busy.stop()
         norm = self._strategy.norm()
         dist.all_reduce(loss)
-        result = StepResult(float(loss) / targets, float(norm), rate, tokens, targets)
-        if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
-            raise RunError(
-                ExitCode.DIVERGED,
-                f"diverged at step {step + 1}: loss {result.loss}, gradient norm {result.grad_norm}, learning rate "
-                f"{rate:.3g}; lower training.learningRate, or raise scheduler.warmupPercent",
-            )
-        self._strategy.update(rate, self._max_norm, norm)
+        result = StepResult(
+            float(loss) / load.targets, float(norm), rate, load.tokens, load.targets, data_seconds=self._loader.waited
+        )
+        skipped = self.guard.judge(step + 1, loss=result.loss, norm=result.grad_norm, rate=rate)
+        if skipped is None:
+            self._strategy.update(rate, self._max_norm, norm)
+        else:
+            self._leave_out()
         self._heart.beat()
-        return result
+        return replace(result, skipped=skipped)
 
-    def _share(self, epoch: int, batch: int) -> list[MicroBatch]:
-        mine = self._order.share(epoch, batch, self._place.rank)
-        if not self._strategy.lockstep:
-            return mine
-        # The first rank has the most in a short last batch; the others make up the number with empty ones.
-        most = len(self._order.share(epoch, batch, 0))
-        return [*mine, *[EMPTY] * (most - len(mine))]
-
-    def _inputs(self, micro: MicroBatch, records: Indices) -> Batch:
-        if len(micro.indices):
-            return collate(self._examples, micro.indices, self._pad).to(self._place.device)
-        return without_targets(collate(self._examples, records[:1], self._pad)).to(self._place.device)
+    def _leave_out(self) -> None:
+        self._strategy.skip()
+        if not self.guard.accepted:
+            # A checkpoint may come before the optimizer's first step, and is to hold its state all the same.
+            self._strategy.prepare_restore()

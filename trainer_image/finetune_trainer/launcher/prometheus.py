@@ -19,6 +19,7 @@ def exposition(board: Board) -> str:
         ("eval_loss", "Held-out loss at the last checkpoint.", progress.eval_loss),
         ("tokens_per_second", "Tokens per second of the whole gang.", progress.tokens_per_second),
         ("step_seconds", "Seconds per optimizer step.", progress.step_seconds),
+        ("data_wait_percent", "Share of step time spent waiting for data.", progress.data_wait_percent),
         ("eta_seconds", "Seconds to the last step.", progress.eta_seconds),
         ("checkpoint_step", "Step of the newest checkpoint of this attempt.", checkpoint.step if checkpoint else None),
         ("checkpoint_seconds", "From the agreed step to the commit.", checkpoint.seconds if checkpoint else None),

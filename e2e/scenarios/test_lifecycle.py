@@ -9,6 +9,7 @@ import pytest
 from e2e.cluster import Cluster
 from e2e.story.narrator import Narrator
 from e2e.story.stage import Stage, attempts, step
+from e2e.story.training import evict
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -35,6 +36,30 @@ def test_a_suspended_job_gives_everything_back_and_resumes_where_it_was(stage: S
     assert attempts(job)[-1]["startStep"] == saved
     assert attempts(job)[0]["lostSteps"] == 0
     assert job["status"]["restarts"] == 0
+
+
+def test_a_sharded_job_is_preempted_and_resumed_by_another_strategy(stage: Stage) -> None:
+    """Two nodes hold half of everything each; what they saved together, two that hold it all go on with."""
+    sharded = stage.example(
+        "02-full-finetune.yaml",
+        name="sharded",
+        parallelism={"strategy": "FSDP"},
+        resources={"nodes": 2},
+        training={"maxSteps": 120},
+        evaluation={"gate": None},
+    )
+    stage.apply(sharded)
+    stage.wait("sharded", "step 20", lambda j: step(j) >= 20)
+    patch = '{"spec":{"parallelism":{"strategy":"DDP"}}}'
+    stage.kubectl("-n", stage.namespace, "patch", "ftj", "sharded", "--type=merge", "-p", patch)
+    evict(stage, stage.trainers("sharded", 1)[1])
+    job = stage.wait("sharded", "it resumed", lambda j: len(attempts(j)) == 2 and attempts(j)[-1].get("resumedAt"))
+    saved = job["status"]["checkpoint"]
+    names = [entry.path for entry in stage.store.list(saved["uri"].removeprefix("s3://artifacts/"))]
+    assert sum("trainable-0000" in name for name in names) == 2, names
+    assert attempts(job)[-1]["startStep"] == saved["step"] >= 20
+    assert attempts(job)[0]["lostSteps"] == 0
+    stage.until("it is published", lambda: stage.get("sharded")["status"].get("phase") == "Succeeded", timeout=240)
 
 
 def test_pods_that_never_start_are_given_up_in_words(stage: Stage) -> None:

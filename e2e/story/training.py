@@ -53,7 +53,7 @@ def b_preempt(stage: Stage) -> Job:
     stage.narrator.command(f"kubectl taint node {node} {SPOT_TAINT}=:NoSchedule   # what a spot reclaim looks like")
     stage.kubectl("taint", "node", node, f"{SPOT_TAINT}=:NoSchedule", "--overwrite")
     try:
-        _evict(stage, pod)
+        evict(stage, pod)
         job = stage.wait(
             DISTURBED,
             "it resumed",
@@ -76,7 +76,7 @@ def b_preempt(stage: Stage) -> Job:
     return job
 
 
-def _evict(stage: Stage, pod: Job) -> None:
+def evict(stage: Stage, pod: Job) -> None:
     meta = pod["metadata"]
     body = {
         "apiVersion": "policy/v1",
@@ -126,7 +126,7 @@ def d_operator_away(stage: Stage, *, away: float = 30) -> Job:
     alive = {p["metadata"]["uid"] for p in stage.trainers(DISTURBED, number) if p["status"]["phase"] == "Running"}
     if alive != pods:
         raise StoryError(f"pods changed while the operator was away: {pods} -> {alive}")
-    _evict(stage, stage.trainers(DISTURBED, number)[-1])
+    evict(stage, stage.trainers(DISTURBED, number)[-1])
     time.sleep(max(0.0, away - (time.monotonic() - gone)))
     stage.until(
         "the gang ended by itself",

@@ -329,7 +329,7 @@ def test_rollback_waits_for_a_slow_gateway_before_it_drains() -> None:
         sim.run_for(45)
         assert sim.md_status()["rollout"]["stage"] == "RollingBack"
         assert "until weight 0 holds" in sim.md_status()["message"]
-        assert len([p for p in sim.engine_pods(revision)]) == 1, "it still gets its old share"
+        assert len(sim.engine_pods(revision)) == 1, "it still gets its old share"
         sim.world.gateway.answer = lambda route, parent: Answer()
         assert at_rest(sim)["history"][-1]["outcome"] == "Aborted"
         assert sim.lost() == {}

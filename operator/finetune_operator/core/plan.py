@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.status import ConditionType, FineTuneJobStatus, Outcome, Phase
+from finetune_operator.core.answer import answer
 from finetune_operator.core.attempt import step_attempt
 from finetune_operator.core.builders.publish import missing_image
 from finetune_operator.core.builders.runconfig import runs_uri
@@ -159,17 +160,4 @@ def _answer(d: Draft, before: FineTuneJobStatus) -> Plan:
         return Plan(need_fresh=True)
     _conflicts(d)
     _kstatus(d)
-    d.update(observed_generation=d.generation)
-    changed = d.status.to_wire() != before.to_wire()
-    requeue = min(d.requeues, default=None)
-    if d.intent and changed:
-        return Plan(status=d.status.to_wire(), events=events(before, d.status), requeue_after=requeue)
-    return Plan(
-        status=d.status.to_wire() if changed else None,
-        creates=tuple(d.creates),
-        patches=tuple(d.patches),
-        deletes=tuple(d.deletes),
-        events=events(before, d.status),
-        probe=d.probe,
-        requeue_after=requeue,
-    )
+    return answer(d, before, events, probe=d.probe)

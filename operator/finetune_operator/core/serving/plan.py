@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 from pydantic import ValidationError
 
 from finetune_api.deployment_status import ModelDeploymentStatus, ModelSource, Stage
 from finetune_api.modeldeployment import ModelDeploymentSpec
 from finetune_api.revision import model_key, revision_name, trial_key
+from finetune_operator.core.answer import answer
 from finetune_operator.core.names import ANNOTATION_RETRY, Reason, checker_job, verifier_job
 from finetune_operator.core.objects import is_deleting
 from finetune_operator.core.plan import in_words
@@ -170,19 +170,4 @@ def _answer(d: DeploymentDraft, before: ModelDeploymentStatus) -> Plan:
     acts = not d.intent and (d.deletes or d.shrinks)
     if d.need_fresh or (acts and not d.observed.fresh):
         return Plan(need_fresh=True)
-    d.update(observed_generation=d.generation)
-    status: dict[str, Any] = d.status.to_wire()
-    changed = status != before.to_wire()
-    requeue = min(d.requeues, default=None)
-    told = events(before, d.status)
-    if d.intent and changed:
-        return Plan(status=status, events=told, scrape=d.scrape, requeue_after=requeue)
-    return Plan(
-        status=status if changed else None,
-        creates=tuple(d.creates),
-        patches=tuple(d.patches),
-        deletes=tuple(d.deletes),
-        events=told,
-        scrape=d.scrape,
-        requeue_after=requeue,
-    )
+    return answer(d, before, events, scrape=d.scrape)

@@ -23,6 +23,7 @@ from bench.audit import AuditLog
 from bench.procfs import cpu_seconds
 from e2e import tools
 from e2e.cluster import ApiServer
+from e2e.cluster.chart import GATEWAY_CRDS
 from e2e.cluster.process import Daemon, tail, wait_for
 from finetune_operator.core.types import Config
 from finetune_operator.shell.config import load
@@ -75,10 +76,11 @@ _SUSPEND = {
 
 class Lab:
     """`jobs`: how many FineTuneJobs it must have namespaces and nodes for; `queued`: their Jobs stay suspended;
-    `seeded`: only the API server, for objects that `seed` makes."""
+    `seeded`: only the API server, for objects that `seed` makes; `serving`: routes are served, and each job is a
+    ModelDeployment with two engines."""
 
-    def __init__(self, jobs: int, *, queued: bool, folder: Path, seeded: bool = False) -> None:
-        self.jobs, self.queued, self._seeded = jobs, queued, seeded
+    def __init__(self, jobs: int, *, queued: bool, folder: Path, seeded: bool = False, serving: bool = False) -> None:
+        self.jobs, self.queued, self._seeded, self._serving = jobs, queued, seeded, serving
         self._folder = folder
         policy = folder / "audit-policy.yaml"
         policy.write_text(yaml.safe_dump(audit.policy(OPERATOR_USER)))
@@ -130,7 +132,7 @@ class Lab:
             self._fake()
 
     def _fake(self) -> None:
-        nodes = -(-self.jobs // _PODS_PER_NODE) + 1
+        nodes = -(-self.jobs * (3 if self._serving else 1) // _PODS_PER_NODE) + 1
         self.api.fake_nodes(nodes, gpus=_PODS_PER_NODE + 10)
         wait_for("fake nodes", lambda: self._ready_nodes() == nodes, 60, lambda: tail(self.api.folder / "kwok.log"))
         if self.queued:
@@ -169,6 +171,9 @@ class Lab:
         deployment = next(o for o in objects if o["kind"] == "Deployment")
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         self.environment = {e["name"]: e["value"] for e in container["env"] if "value" in e}
+        if self._serving:
+            self.api.kubectl("apply", "--server-side", "-f", str(GATEWAY_CRDS))
+            self.api.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(GATEWAY_CRDS))
         rest = [o for o in objects if o["kind"] != "Deployment"]
         document = json.dumps({"apiVersion": "v1", "kind": "List", "items": rest})
         self.api.kubectl("apply", "--server-side", "-n", NAMESPACE, "-f", "-", input=document)

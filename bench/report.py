@@ -137,6 +137,51 @@ TARGETS = [
 ]
 
 
+TARGETS += [
+    Target(
+        "1,000 ModelDeployments at once: rollouts",
+        "(reported)",
+        "rollouts-1000",
+        lambda f: (
+            f"{f['rollouts/min']:.0f} a minute; first revisions {f['first revisions/min']:.0f} a minute; operator CPU "
+            f"{f['rollouts: operator CPU ms each']:.0f} ms, {f['rollouts: API writes each']:.1f} API writes a rollout"
+        ),
+        lambda f: True,
+    ),
+    Target(
+        "decision stored → weight on the route, 1,000 ModelDeployments rolling out",
+        "(reported)",
+        "rollouts-1000",
+        lambda f: (
+            f"p50 {f['rollouts: decision to route p50 ms']:.0f} ms, "
+            f"p99 {f['rollouts: decision to route p99 ms']:.0f} ms"
+        ),
+        lambda f: True,
+    ),
+    Target(
+        "weight on the route → at the data plane (Traefik)",
+        "(reported)",
+        "gateway",
+        lambda f: (
+            f"p50 {f['route written to first answer p50 ms']:.0f} ms, "
+            f"p99 {f['route written to first answer p99 ms']:.0f} ms"
+        ),
+        lambda f: True,
+    ),
+    Target(
+        "requests/s through the Gateway, 16 connections, a backend of no cost",
+        "(reported)",
+        "gateway",
+        lambda f: (
+            f"{f['Gateway, 16 connections: requests/s']:,.0f} (p50 {f['Gateway, 16 connections: p50 ms']:.1f} ms) "
+            f"against {f['direct, 16 connections: requests/s']:,.0f} direct "
+            f"({f['direct, 16 connections: p50 ms']:.1f} ms)"
+        ),
+        lambda f: True,
+    ),
+]
+
+
 def load() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import bursts, events, holding, procfs, seed, workload
+from bench import bursts, events, holding, procfs, rollouts, seed, workload
 from bench.bursts import Figures
 from bench.client import Plain
 from bench.lab import Lab
@@ -25,6 +25,8 @@ class Scenario:
     """FineTuneJobs a second; 0: all at once."""
     active: int | None = None
     """Not None: the jobs are there before the operator starts (`seed`), so many of them with a running pod."""
+    serving: bool = False
+    """ModelDeployments in place of FineTuneJobs: served, then rolled out anew."""
     hold: bool = False
     """Afterwards: a no-op pass over all and a restart."""
     event_samples: int = 0
@@ -33,11 +35,12 @@ class Scenario:
     @property
     def patience(self) -> float:
         """Seconds before a burst is given up: far more than the slowest machine that is worth a figure."""
-        return 120 + self.jobs / 2
+        return 120 + self.jobs * (3 if self.serving else 0.5)
 
     async def run(self, folder: Path, profile: Path | None = None, server_profile: Path | None = None) -> Figures:
         figures: Figures = {"load before": procfs.load_average()}
-        with Lab(self.jobs, queued=self.queued, folder=folder, seeded=self.active is not None) as lab:
+        seeded = self.active is not None
+        with Lab(self.jobs, queued=self.queued, folder=folder, seeded=seeded, serving=self.serving) as lab:
             async with Plain(lab.api) as plain:
                 figures["raw creates/s"] = await bursts.raw_creates(plain)
                 if self.active is not None:
@@ -54,7 +57,9 @@ class Scenario:
     async def _from_nothing(self, lab: Lab, plain: Plain, operator: OperatorProcess, figures: Figures) -> None:
         with operator:
             figures["idle RSS MiB"] = operator.memory()[0]
-            if self.rate:
+            if self.serving:
+                figures |= await rollouts.rollouts(lab, operator, plain, self.jobs, patience=self.patience)
+            elif self.rate:
                 figures |= await bursts.reaction(
                     lab, operator, plain, self.jobs, rate=self.rate, patience=self.patience
                 )
@@ -98,11 +103,13 @@ SCENARIOS = _table(
     Scenario("burst-1000-queued", "1,000 jobs at once, no trainer pods", 1000, queued=True, hold=True),
     Scenario("burst-1000-pods", "1,000 jobs at once, with pods", 1000, event_samples=150),
     Scenario("held-10000", "10,000 jobs there already, 1,000 of them active", 10_000, active=1000, event_samples=150),
+    Scenario("rollouts-1000", "1,000 ModelDeployments, each served, then rolled out anew", 1000, serving=True),
     Scenario("burst-10000-queued", "10,000 jobs at once, no trainer pods", 10_000, queued=True, hold=True),
     Scenario("burst-10000-pods", "10,000 jobs at once, with pods", 10_000),
 )
 QUICK = _table(
     Scenario("quick-queued", "100 jobs at once, no trainer pods", 100, queued=True, hold=True),
     Scenario("quick-pods", "50 jobs at once, with pods", 50, event_samples=10),
+    Scenario("quick-rollouts", "20 ModelDeployments, each served, then rolled out anew", 20, serving=True),
     Scenario("quick-held", "100 jobs there already, 50 of them active", 100, active=50, event_samples=10),
 )

@@ -1,7 +1,9 @@
-"""Answers `GET /progress` and `POST /checkpoint` for every fake pod: all their addresses are local (`sandbox`)."""
+"""Answers `GET /progress` and `POST /checkpoint` for every fake pod, and `/metrics` for every fake engine: all their
+addresses are local (`sandbox`)."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -9,6 +11,7 @@ from aiohttp import web
 
 from finetune_api.reports import Progress, Stage
 from finetune_api.runconfig import PORT
+from finetune_api.serveconfig import ENGINE_PORT
 
 _BEGAN = time.monotonic()
 _FIRST_STEP = datetime.now(UTC)
@@ -43,10 +46,38 @@ async def _checkpoint(request: web.Request) -> web.Response:
     return web.json_response({}, status=202)
 
 
-def main() -> None:
+def metrics(seconds: float) -> str:
+    """Of an engine that ends ten requests a second."""
+    labels = 'engine="0",model_name="bot"'
+    done = int(seconds * 10)
+    return (
+        f"process_start_time_seconds 1.0\nvllm:num_requests_running{{{labels}}} 1.0\n"
+        f"vllm:num_requests_waiting{{{labels}}} 0.0\nvllm:generation_tokens_total{{{labels}}} {16 * done}.0\n"
+        f'vllm:request_success_total{{{labels},finished_reason="length"}} {done}.0\n'
+    )
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(text=metrics(time.monotonic() - _BEGAN))
+
+
+async def _completion(request: web.Request) -> web.Response:
+    return web.json_response({"choices": [{"text": " yes", "finish_reason": "length"}]})
+
+
+async def _serve() -> None:
     app = web.Application()
     app.add_routes([web.get("/progress", _progress), web.post("/checkpoint", _checkpoint)])
-    web.run_app(app, host="0.0.0.0", port=PORT, print=None, access_log=None)
+    app.add_routes([web.get("/metrics", _metrics), web.post("/v1/completions", _completion)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    for port in (PORT, ENGINE_PORT):
+        await web.TCPSite(runner, "0.0.0.0", port).start()
+    await asyncio.get_running_loop().create_future()
+
+
+def main() -> None:
+    asyncio.run(_serve())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The FineTuneJobs of a benchmark, and what their fake pods say."""
+"""The FineTuneJobs and ModelDeployments of a benchmark, and what their fake pods say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import yaml
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.reports import Estimate, PreflightReport, termination_message
-from finetune_operator.core.names import CONTAINER, LABEL_ATTEMPT, LABEL_ROLE, ROLE_PREFLIGHT, ROLE_TRAINER
+from finetune_api.serveconfig import CheckReport, VerifyReport
+from finetune_operator.core.names import (
+    CONTAINER,
+    LABEL_ATTEMPT,
+    LABEL_ROLE,
+    ROLE_CHECKER,
+    ROLE_ENGINE,
+    ROLE_PREFLIGHT,
+    ROLE_TRAINER,
+    ROLE_VERIFIER,
+)
 
 JOBS_PER_NAMESPACE = 1000
 
@@ -43,6 +53,45 @@ def finetunejob(number: int) -> dict[str, Any]:
     }
 
 
+MODELS = ("s3://models/first", "s3://models/second")
+
+
+def deployment_name(number: int) -> str:
+    return f"bot-{number:05d}"
+
+
+def modeldeployment(number: int, uri: str = MODELS[0]) -> dict[str, Any]:
+    """One engine, one step. Every fake verifier reports the same digest; the seed makes another revision of it."""
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": deployment_name(number), "namespace": namespace_of(number)},
+        "spec": {
+            "model": {"uri": uri, "secretRef": {"name": "finetune-artifacts"}, "requireGate": False},
+            "replicas": 1,
+            "engine": {"args": [f"--seed={MODELS.index(uri)}"]},
+            "resources": {"gpus": 1, "requests": {"cpu": "10m", "memory": "16Mi"}},
+            "traffic": {"parentRefs": [{"name": "bench"}]},
+            "rollout": {"steps": [{"weight": 50, "pause": "1s"}], "drainTimeout": "30s"},
+        },
+    }
+
+
+def verifier_words() -> str:
+    report = VerifyReport(
+        exit_code=0, reason="Verified", message="whole", digest="sha256:" + "2" * 64, gate_passed=True, at=_now()
+    )
+    return termination_message(report)
+
+
+def checker_words() -> str:
+    return termination_message(CheckReport(exit_code=0, reason="Checked", message="answered", at=_now()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
 def preflight_words() -> str:
     """As the preflight pod's termination message."""
     report = PreflightReport(
@@ -59,7 +108,7 @@ def preflight_words() -> str:
             memory_per_gpu_bytes=24 << 30,
             checkpoint_bytes=480 << 20,
         ),
-        at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        at=_now(),
     )
     return termination_message(report)
 
@@ -123,22 +172,37 @@ _SAVED_WORDS = (
 
 
 def kwok_stages() -> str:
-    """Preflight pods run and succeed at once with a report; trainer pods run until deleted, then exit with 85."""
+    """Pods that answer run and succeed at once with a report; trainer pods run until deleted, then exit with 85;
+    engines are ready at once."""
     saved = _SAVED_WORDS.replace("ATTEMPT", LABEL_ATTEMPT)
-    succeeded = _ended(0, "Completed", "'" + preflight_words().replace("'", "''") + "'", "Succeeded")
+    answers = {
+        ROLE_PREFLIGHT: preflight_words(),
+        ROLE_VERIFIER: verifier_words(),
+        ROLE_CHECKER: checker_words(),
+    }
     stages = [
         _stage("node", [_not_ready()], _NODE_READY, kind="Node"),
         _stage("run", [_alive(), _is(".status.phase", "Pending")], _RUNNING.replace("MAIN", CONTAINER)),
-        _stage("preflight-ends", [_alive(), _role(ROLE_PREFLIGHT), _is(".status.phase", "Running")], succeeded),
+        *(
+            _stage(f"{role}-ends", [_alive(), _role(role), _is(".status.phase", "Running")], _succeeded(words))
+            for role, words in answers.items()
+        ),
         _stage(
             "trainer-saves",
             [_leaving(), _role(ROLE_TRAINER), _is(".status.phase", "Running")],
             _ended(int(ExitCode.STOPPED), "Error", saved, "Failed"),
         ),
-        _stage("preflight-gone", [_leaving(), _role(ROLE_PREFLIGHT), _is(".status.phase", "Running")], None),
+        *(
+            _stage(f"{role}-gone", [_leaving(), _role(role), _is(".status.phase", "Running")], None)
+            for role in (*answers, ROLE_ENGINE)
+        ),
         _stage("gone", [_leaving(), _is(".status.phase", "Pending", "Succeeded", "Failed")], None),
     ]
     return "---\n".join(yaml.safe_dump(stage) for stage in stages)
+
+
+def _succeeded(words: str) -> str:
+    return _ended(0, "Completed", "'" + words.replace("'", "''") + "'", "Succeeded")
 
 
 def _ended(code: int, reason: str, words: str, phase: str) -> str:

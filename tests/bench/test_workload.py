@@ -8,7 +8,10 @@ import yaml
 
 from bench import workload
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.modeldeployment import ModelDeploymentSpec
 from finetune_api.reports import LastWords, PreflightReport
+from finetune_api.revision import revision_name
+from finetune_api.serveconfig import CheckReport, VerifyReport
 from finetune_operator.core.names import LABEL_ATTEMPT
 
 
@@ -55,3 +58,15 @@ def test_a_stopped_trainer_says_which_attempt_it_was() -> None:
     ended = ended_by("trainer-saves")
     assert ended["exitCode"] == 85
     assert LastWords.model_validate_json(ended["message"]).attempt == 3
+
+
+def test_every_model_of_a_deployment_is_another_revision_with_the_same_digest() -> None:
+    digest = VerifyReport.model_validate_json(workload.verifier_words()).digest
+    assert digest is not None
+    specs = [ModelDeploymentSpec.model_validate(workload.modeldeployment(7, uri)["spec"]) for uri in workload.MODELS]
+    assert len({revision_name(spec, digest, served_name="bot") for spec in specs}) == len(specs)
+
+
+def test_verifier_and_checker_say_yes() -> None:
+    assert VerifyReport.model_validate_json(ended_by("verifier-ends")["message"]).exit_code == 0
+    assert CheckReport.model_validate_json(ended_by("checker-ends")["message"]).exit_code == 0

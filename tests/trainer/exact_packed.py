@@ -1,0 +1,58 @@
+"""As exact.py, with packed rows. Run by test_engine_resume_packed.py, once per rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from tests.trainer import tiny
+from tests.trainer.exact import FULL, LORA, Ranks
+
+
+def data(folder: Path, packing: bool | None) -> dict[str, Any]:
+    block: dict[str, Any] = {"train": [{"uri": f"file://{folder / 'tiny' / 'data' / 'train.jsonl'}"}], "maxLength": 128}
+    return {"data": block if packing is None else {**block, "packing": packing}}
+
+
+def main() -> None:
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    os.environ["LOCAL_RANK"] = "0"
+    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    lora = {**LORA, **data(folder, packing=None)}
+    full = {**FULL, **data(folder, packing=None)}
+    unpacked, unsaid = ({**LORA, **data(folder, packing=packing)} for packing in (False, None))
+    ranks.phase(2)
+    if rank == 0:
+        tiny.write_model(folder / "tiny" / "model")
+        # About 85 records in some 22 rows: epochs of 3 steps, the last of them short.
+        tiny.write_data(folder / "tiny" / "data" / "train.jsonl", 88)
+    ranks.agreement.barrier()
+    ranks.train("lora-whole", 1, lora)
+    ranks.train("lora-middle", 1, lora, stop=(4, 1))
+    ranks.train("lora-middle", 2, lora)
+    ranks.train("lora-epoch", 1, lora, stop=(3, 0))
+    ranks.train("lora-epoch", 2, lora)
+    ranks.train("full-whole", 1, full)
+    ranks.train("full-middle", 1, full, stop=(5, 0))
+    ranks.train("full-middle", 2, full)
+    ranks.train("before-whole", 1, unpacked)
+    ranks.train("before", 1, unpacked, stop=(4, 0))
+    ranks.train("before", 2, unsaid)
+    ranks.train("shrink", 1, lora, stop=(5, 1))
+    if ranks.phase(1):
+        ranks.train("shrink", 2, lora)
+        ranks.train("grow", 1, lora, stop=(5, 0))
+    ranks.phase(2)
+    ranks.train("grow", 2, lora)
+    if rank == 0:
+        (folder / "results.json").write_text(json.dumps(ranks.results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

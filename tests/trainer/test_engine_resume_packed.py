@@ -1,0 +1,63 @@
+"""Exact resume with packed rows; and a run that began before packing existed goes on unpacked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.trainer.ranks import Results, joined, run_ranks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return run_ranks("exact_packed.py", tmp_path_factory.mktemp("packed"), ranks=2, phases=3)
+
+
+def state(results: Results, run: str) -> dict[str, object]:
+    document: dict[str, object] = json.loads((Path(results[run]["folder"]) / "state.json").read_text())
+    return document
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts"),
+    [
+        ("lora-whole-1", ["lora-middle-1", "lora-middle-2"]),
+        ("lora-whole-1", ["lora-epoch-1", "lora-epoch-2"]),
+        ("full-whole-1", ["full-middle-1", "full-middle-2"]),
+        ("before-whole-1", ["before-1", "before-2"]),
+    ],
+)
+def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
+    reference, last = results[whole], results[parts[-1]]
+    assert [results[part]["code"] for part in parts] == [85, 0]
+    assert last["step"] == reference["step"] == 10
+    assert last["tokens"] == reference["tokens"]
+    assert last["digest"] == reference["digest"]
+    assert last["optimizer"] == reference["optimizer"]
+    assert joined(results, parts, "losses") == reference["losses"]
+
+
+@pytest.mark.parametrize("run", ["shrink", "grow"])
+def test_another_world_size_learns_the_same(results: Results, run: str) -> None:
+    reference, last = results["lora-whole-1"], results[f"{run}-2"]
+    losses = results[f"{run}-1"]["losses"] | last["losses"]
+    assert losses.keys() == reference["losses"].keys()
+    assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < 1e-5
+    ours, theirs = (load_file(Path(r["folder"]) / "trainable.safetensors") for r in (last, reference))
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+
+
+def test_the_default_packs(results: Results) -> None:
+    packed, unpacked = state(results, "lora-whole-1"), state(results, "before-whole-1")
+    assert (packed["packed"], unpacked["packed"]) == (True, False)
+    assert int(str(packed["rows"])) * 3 < int(str(unpacked["rows"]))
+
+
+def test_a_run_that_began_unpacked_goes_on_so(results: Results) -> None:
+    assert state(results, "before-2")["packed"] is False
+    assert state(results, "before-2")["rows"] == state(results, "before-whole-1")["rows"]

@@ -107,6 +107,15 @@ def test_each_rank_saves_its_part(results: Results) -> None:
     assert max(sizes) < 1.1 * min(sizes), "the ranks' shares are even"
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_replicas_are_stored_once(results: Results, method: str) -> None:
+    hybrid, single = (
+        sum(path.stat().st_size for path in last(results, run).glob("*.safetensors"))
+        for run in (f"hybrid-{method}", f"DDP-{method}-accumulated-whole")
+    )
+    assert hybrid == pytest.approx(single, rel=0.01)
+
+
 def test_offloading_changes_where_it_rests_not_what_it_learns(results: Results) -> None:
     reference = results["FSDP-lora-accumulated-whole-1"]
     assert results["offload-1"]["losses"] == reference["losses"]

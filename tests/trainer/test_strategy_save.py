@@ -11,11 +11,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.reports import CheckpointReport
@@ -25,7 +32,7 @@ from finetune_trainer.checkpoint import saver as saver_module
 from finetune_trainer.checkpoint.commit import commit
 from finetune_trainer.checkpoint.fences import list_fences, put_fence
 from finetune_trainer.checkpoint.find import newest_valid
-from finetune_trainer.checkpoint.held import Held
+from finetune_trainer.checkpoint.held import Held, hold
 from finetune_trainer.checkpoint.saver import Saver
 from finetune_trainer.checkpoint.snapshot import Snapshot, copy
 from finetune_trainer.checkpoint.together import Together
@@ -241,3 +248,42 @@ def test_another_model_is_refused_in_words(ranks: Ranks) -> None:
         restore.check(other, ranks.folder(5))
     with pytest.raises(RunError, match=r"is of another model: missing \['d\.weight'\]"):
         restore.check(held | {"d.weight": held["a.weight"]}, ranks.folder(5))
+
+
+def test_replicas_of_a_hybrid_mesh_are_saved_once(tmp_path: Path) -> None:
+    """Two nodes of two, one after another: a process of its own for each, since torch remembers a process's mesh."""
+    for rank in range(4):
+        process = get_context("fork").Process(target=write_as, args=(rank, tmp_path))
+        process.start()
+        process.join(PATIENCE)
+        assert process.exitcode == 0
+    for name, whole in WHOLE.items():
+        assert torch.equal(files.read_trainable(tmp_path)[name], whole)
+        assert torch.equal(files.read_optimizer(tmp_path)[f"{name}.exp_avg"], whole * 2)
+    stored = [set(load_file(tmp_path / f"trainable-0000{n}-of-00004.safetensors")) for n in (1, 2, 3, 4)]
+    assert stored == [set(WHOLE), {"a.weight", "b.weight"}, set(), set()]
+
+
+def write_as(rank: int, folder: Path) -> None:
+    """That rank's files, over torch's backend that sends nothing."""
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=4)
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    trainable, optimizer, parts = copy(hold(*sharded(mesh, rank % 2)))
+    files.write(replace(snapshot(5), trainable=trainable, optimizer=optimizer, parts=parts), folder, rank=rank, ranks=4)
+
+
+def sharded(mesh: DeviceMesh, column: int) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
+    """Parameters cut by rows within a node, and an optimizer that has stepped."""
+    shares_ = shares(column, ranks=2)
+
+    def spread(local: torch.Tensor, whole: torch.Tensor) -> DTensor:
+        return DTensor.from_local(
+            local, mesh, (Replicate(), Shard(0)), run_check=False, shape=whole.shape, stride=whole.stride()
+        )
+
+    parameters = {name: nn.Parameter(spread(shares_[name].local, whole)) for name, whole in WHOLE.items()}
+    optimizer = torch.optim.AdamW(parameters.values())
+    for name, parameter in parameters.items():
+        moment = spread(shares_[name].state["exp_avg"], WHOLE[name])
+        optimizer.state[parameter] = {"step": torch.tensor(7.0), "exp_avg": moment}
+    return parameters, optimizer

@@ -58,6 +58,7 @@ def test_out_of_memory_halves_the_micro_batch_until_one() -> None:
     decision = decide(spec(), after(ended(1, "OutOfMemory", microBatchSize=8, committedStep=1), restarts=1))
     assert isinstance(decision, Again)
     assert decision.micro_batch_size == 4
+    assert "micro-batch 4 instead of 8" in decision.note
     assert isinstance(decide(spec(), after(ended(1, "OutOfMemory", microBatchSize=1), restarts=1)), GiveUp)
 
 

@@ -15,7 +15,7 @@ from finetune_trainer.checkpoint.fences import list_fences
 from finetune_trainer.checkpoint.find import newest_valid
 from finetune_trainer.common.stores import open_checkpoints, open_run
 from tests.trainer import runs, tiny
-from tests.trainer.slow import SLOW_ENV
+from tests.trainer.slow import FAULTS_ENV, SLOW_ENV
 from tests.trainer.warm import Template
 
 STEPS = 16
@@ -40,6 +40,7 @@ class Run:
     nodes: int = 1
     name: str = "run"
     slow: dict[str, Any] = field(default_factory=dict)
+    faults: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     attempt: int = 0
@@ -58,7 +59,9 @@ class Run:
     def begin(self) -> runs.Gang:
         self.attempt += 1
         self.config = self._config()
-        environment = {**self.template.environment, SLOW_ENV: json.dumps(self.slow)}
+        environment = {**self.template.environment, SLOW_ENV: json.dumps(self.slow)} | {
+            FAULTS_ENV: json.dumps(self.faults)
+        }
         self.gang = runs.start(
             self.folder / self.name, self.config, nodes=self.nodes, env=environment, python=str(self.template.python)
         )
@@ -81,9 +84,8 @@ class Run:
 
     def trained(self) -> int:
         """The last step that rank 0 of this life finished; the one it began with when it finished none."""
-        path = self.gang.pods[0].scratch / "attempt" / "metrics.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        steps = [line["step"] for line in lines if "loss" in line]
+        there = (self.gang.pods[0].scratch / "attempt" / "metrics.jsonl").exists()
+        steps = [line["step"] for line in self.metrics()] if there else []
         return max(steps, default=self.start())
 
     def start(self) -> int:
@@ -95,6 +97,11 @@ class Run:
         fences = list_fences(open_run(self.config))
         found = newest_valid(open_checkpoints(self.config), fences, self.folder / self.name / f"look-{self.attempt}")
         return found.manifest.step if found else 0
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One entry for each step of this life."""
+        lines = (self.gang.pods[0].scratch / "attempt" / "metrics.jsonl").read_text().splitlines()
+        return [line for line in map(json.loads, lines) if "stepSeconds" in line]
 
     def digest(self) -> str:
         return max(runs.manifests(self.config).values(), key=lambda m: m.step).trainable_digest

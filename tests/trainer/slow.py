@@ -3,6 +3,9 @@
 FINETUNE_TEST_SLOW is JSON: phase -> seconds, or phase -> [call, seconds] to slow only from that call on. The phases:
 fetch (launcher), import, load, micro (each micro-batch), evaluate (each batch), save (each upload). Each time one
 begins its name is appended to `<scratch>/phases`; `born` comes first, when the launcher hears signals.
+
+FINETUNE_TEST_FAULTS is JSON as well, by kind: `nan` and `memory` list the steps whose loss is not a number or whose
+memory runs out; `rank` slows only that rank's micro-batches, by `seconds`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 from finetune_api import runconfig as rc
 
 SLOW_ENV = "FINETUNE_TEST_SLOW"
+FAULTS_ENV = "FINETUNE_TEST_FAULTS"
 LAUNCHER = {"fetch": ("finetune_trainer.launcher.main", "fetch")}
 RANK = {
     "load": ("finetune_trainer.engine.model", "build"),
@@ -64,3 +68,30 @@ def install(*, rank: bool) -> None:
             for part in owners:
                 owner = getattr(owner, part)
             setattr(owner, last, _wrap(Phase(name, wanted[name]), getattr(owner, last)))
+    if rank:
+        _faults(json.loads(os.environ.get(FAULTS_ENV, "{}")))
+
+
+def _faults(wanted: dict[str, Any]) -> None:
+    """At the steps that are named, counted over the whole run and not over one attempt."""
+    if not wanted:
+        return
+    from finetune_trainer.engine import step as module
+
+    current = [0]
+    call, loss = module.Stepper.__call__, module.target_loss_sum
+
+    def stepping(stepper: Any, step: int) -> Any:
+        current[0] = step + 1
+        return call(stepper, step)
+
+    def faulty(*arguments: Any, **named: Any) -> Any:
+        if wanted.get("rank") == int(os.environ["RANK"]):
+            time.sleep(wanted["seconds"])
+        if current[0] in wanted.get("memory", []):
+            raise MemoryError("Unable to allocate 1.00 TiB for an array")
+        found = loss(*arguments, **named)
+        return found * float("nan") if current[0] in wanted.get("nan", []) else found
+
+    module.Stepper.__call__ = stepping  # type: ignore[method-assign]
+    module.target_loss_sum = faulty

@@ -42,8 +42,8 @@ def open_attempt(d: Draft, again: Again | None = None) -> None:
     if first:
         d.phase(Phase.QUEUED, Reason.QUEUED, f"creating Job {attempt.job}")
     else:
-        last = d.status.attempts[-2]
-        d.phase(Phase.RECOVERING, Reason.RESUMING, f"attempt {last.index} ended: {last.message or last.outcome}")
+        last, note = d.status.attempts[-2], again.note if again is not None else ""
+        d.phase(Phase.RECOVERING, Reason.RESUMING, f"attempt {last.index} ended: {last.message or last.outcome}{note}")
     d.intent = True
 
 
@@ -92,7 +92,7 @@ def follow(d: Draft) -> None:
             Phase.RECOVERING,
             Reason.BACKOFF,
             f"attempt {attempt.index} ended with {attempt.outcome} ({attempt.message}); "
-            f"attempt {attempt.index + 1} follows {decision.delay:.0f} s after its end",
+            f"attempt {attempt.index + 1} follows {decision.delay:.0f} s after its end{decision.note}",
         )
         return
     open_attempt(d, decision)

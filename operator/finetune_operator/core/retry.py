@@ -23,6 +23,8 @@ class Again:
     """Seconds after the attempt's end."""
     micro_batch_size: int | None = None
     excluded_nodes: tuple[str, ...] = ()
+    note: str = ""
+    """What changes, in words for the message of the attempt before."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,15 @@ def decide(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> Again | GiveUp:
             f"{stuck} attempts in a row committed no new step (retry.noProgressLimit is "
             f"{spec.retry.no_progress_limit}); the last ended with {last.outcome}: {last.message}",
         )
-    micro, excluded = last.micro_batch_size, tuple(last.excluded_nodes)
+    micro, excluded, note = last.micro_batch_size, tuple(last.excluded_nodes), ""
     if last.outcome is Outcome.OUT_OF_MEMORY:
         known = micro or (status.resolved.micro_batch_size if status.resolved else None)
         if spec.training.on_oom is OnOOM.FAIL or known == 1:
             return GiveUp(str(Outcome.OUT_OF_MEMORY), f"{last.message} (micro-batch {known or 'unknown'})")
         if known is not None:
             micro = known // 2
+            note = f"; it goes on with micro-batch {micro} instead of {known}, the global batch stays as it is"
     if last.outcome is Outcome.DEVICE and last.node and last.node not in excluded:
         excluded = (*excluded, last.node)[-16:]
     delay = backoff(spec, status.restarts) if last.outcome in COUNTED else 0.0
-    return Again(delay, micro, excluded)
+    return Again(delay, micro, excluded, note)

@@ -30,6 +30,8 @@ from finetune_trainer.engine.straggler import Slowest, Straggler, unpacked
 from finetune_trainer.engine.strategy.base import Strategy
 
 TICK_SECONDS = 0.2
+LAST_SAVE_SECONDS = 10.0
+"""What a failing rank waits for a save of an earlier step, which is whole whatever has happened since."""
 
 
 @dataclass
@@ -84,7 +86,16 @@ class Loop:
         self._saves_answered = channel.saves_requested()
 
     def run(self) -> ExitCode:
-        """DONE or STOPPED; everything else is raised."""
+        """DONE or STOPPED; everything else is raised, after a save that is under way has had its chance to end."""
+        try:
+            return self._run()
+        except Exception:
+            if self._saver and self._saver.busy:
+                log.event("a checkpoint is being saved; waiting for it", seconds=LAST_SAVE_SECONDS)
+                self._saver.wait(LAST_SAVE_SECONDS)
+            raise
+
+    def _run(self) -> ExitCode:
         self._tell_interval()
         self._stage(Stage.TRAINING)
         while self._step < self._plan.total_steps:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
@@ -74,6 +75,9 @@ def main() -> None:
 
 def _failed(rank: Rank, error: BaseException) -> ExitCode:
     failure = classify(error, started=rank.started)
+    progress = rank.channel.progress()
+    if failure.code is ExitCode.OUT_OF_MEMORY and (micro := progress.get("microBatchSize")):
+        failure = replace(failure, message=f"{failure.message} (micro-batch {micro})")
     trace = "".join(traceback.format_exception(error))
     rank.channel.put_error(
         RankError(
@@ -84,7 +88,7 @@ def _failed(rank: Rank, error: BaseException) -> ExitCode:
             traceback=trace[-TRACEBACK_CHARS:],
             at=monotonic(),
             secondary=failure.secondary,
-            step=int(rank.channel.progress().get("step", 0)),
+            step=int(progress.get("step", 0)),
         )
     )
     log.error(failure.message, reason=failure.reason, exit_code=int(failure.code))

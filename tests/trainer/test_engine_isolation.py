@@ -116,7 +116,7 @@ def test_loss_and_gradients_are_the_unpacked_ones(kind: str, records: Records, p
     def gradients(examples: Any) -> tuple[float, list[torch.Tensor]]:
         model = build(kind).train()
         loss = target_loss_sum(model, collate(examples, range(len(examples)), pad_id=0))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.item(), [p.grad for p in model.parameters()]
 
     loss, unpacked_gradients = gradients(records)

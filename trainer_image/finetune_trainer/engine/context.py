@@ -46,7 +46,8 @@ def join(gpus_per_node: int) -> Place:
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
+        # What is offloaded lives, and is summed, on the CPU.
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
         timeout=timedelta(days=7),
         device_id=device if device.type == "cuda" else None,
     )

@@ -79,6 +79,10 @@ class ProgressStatus(StatusModel):
     loss_text: Short | None = None
     """The loss with four digits, for the printer column (CRD columns print floats raw)."""
     stage: Short | None = None
+    skipped_steps: int | None = None
+    """Batches that onNaN or onSpike left out; absent when there is none."""
+    slowest_rank: int | None = None
+    """Present while everybody waits for one rank, step after step."""
     unreachable_since: Time | None = None
     """Polls fail since then; training is not concluded to have failed from that."""
     updated_at: Time

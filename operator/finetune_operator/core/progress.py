@@ -90,6 +90,8 @@ def progress_status(d: Draft, progress: Progress, unreachable_since: str | None)
         eta=format_seconds(eta) if eta is not None else None,
         loss_text=f"{progress.loss:.4g}" if progress.loss is not None else None,
         stage=progress.stage.value,
+        skipped_steps=progress.skipped_steps or None,
+        slowest_rank=progress.slowest_rank,
         unreachable_since=unreachable_since,
         updated_at=d.stamp,
     )

@@ -24,6 +24,9 @@ def exposition(board: Board) -> str:
         ("checkpoint_step", "Step of the newest checkpoint of this attempt.", checkpoint.step if checkpoint else None),
         ("checkpoint_seconds", "From the agreed step to the commit.", checkpoint.seconds if checkpoint else None),
         ("checkpoint_bytes", "Size of the newest checkpoint.", checkpoint.bytes if checkpoint else None),
+        ("skipped_steps_total", "Batches left out by onNaN or onSpike.", progress.skipped_steps),
+        ("checkpoint_interval_seconds", "Between two checkpoints, for now.", progress.checkpoint_interval_seconds),
+        ("slowest_rank_ratio", "Of the rank that all wait for; over the fastest one's.", progress.slowest_ratio),
         ("stop_requested", "1 when the gang is asked to stop.", int(board.stop is not None)),
     ]
     lines = []

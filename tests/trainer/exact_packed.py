@@ -13,6 +13,8 @@ import torch.distributed as dist
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
 
+FSDP = {"parallelism": {"strategy": "FSDP"}}
+
 
 def data(folder: Path, packing: bool | None) -> dict[str, Any]:
     block: dict[str, Any] = {"train": [{"uri": f"file://{folder / 'tiny' / 'data' / 'train.jsonl'}"}], "maxLength": 128}
@@ -40,6 +42,9 @@ def main() -> None:
     ranks.train("full-whole", 1, full)
     ranks.train("full-middle", 1, full, stop=(5, 0))
     ranks.train("full-middle", 2, full)
+    ranks.train("fsdp-whole", 1, {**full, **FSDP})
+    ranks.train("fsdp-middle", 1, {**full, **FSDP}, stop=(5, 0))
+    ranks.train("fsdp-middle", 2, {**full, **FSDP})
     ranks.train("before-whole", 1, unpacked)
     ranks.train("before", 1, unpacked, stop=(4, 0))
     ranks.train("before", 2, unsaid)

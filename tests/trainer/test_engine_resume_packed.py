@@ -29,6 +29,7 @@ def state(results: Results, run: str) -> dict[str, object]:
         ("lora-whole-1", ["lora-middle-1", "lora-middle-2"]),
         ("lora-whole-1", ["lora-epoch-1", "lora-epoch-2"]),
         ("full-whole-1", ["full-middle-1", "full-middle-2"]),
+        ("fsdp-whole-1", ["fsdp-middle-1", "fsdp-middle-2"]),
         ("before-whole-1", ["before-1", "before-2"]),
     ],
 )
@@ -52,6 +53,11 @@ def test_another_world_size_learns_the_same(results: Results, run: str) -> None:
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
 
 
+def test_sharded_parameters_learn_the_same(results: Results) -> None:
+    ours, theirs = results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"]
+    assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
+
+
 def test_the_default_packs(results: Results) -> None:
     packed, unpacked = state(results, "lora-whole-1"), state(results, "before-whole-1")
     assert (packed["packed"], unpacked["packed"]) == (True, False)
@@ -61,3 +67,11 @@ def test_the_default_packs(results: Results) -> None:
 def test_a_run_that_began_unpacked_goes_on_so(results: Results) -> None:
     assert state(results, "before-2")["packed"] is False
     assert state(results, "before-2")["rows"] == state(results, "before-whole-1")["rows"]
+
+
+def test_waiting_for_data_is_written_down(results: Results) -> None:
+    (metrics,) = Path(results["lora-whole-1"]["folder"]).parents[1].glob("attempts/1/metrics.jsonl")
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    shares = [line["dataWaitPercent"] for line in lines if "loss" in line]
+    assert len(shares) == 10
+    assert all(0 <= share <= 100 for share in shares)

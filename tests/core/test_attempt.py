@@ -269,6 +269,19 @@ def test_progress_is_written_at_a_bounded_rate() -> None:
     assert late.status["progress"]["step"] == 6
 
 
+def test_what_the_trainer_decided_is_shown() -> None:
+    sizes = {"global_batch_size": 8, "micro_batch_size": 2, "gradient_accumulation": 4, "world_size": 1}
+    told = progress(5, **sizes, checkpoint_interval_seconds=587.9, skipped_steps=3, slowest_rank=1, slowest_ratio=2.0)
+    status_ = decide(open_world(sample=told), 60).status
+    assert status_ is not None
+    assert status_["resolved"]["checkpointInterval"] == "9m48s"
+    assert status_["progress"]["skippedSteps"] == 3
+    assert status_["progress"]["slowestRank"] == 1
+    quiet = decide(open_world(sample=progress(5, **sizes)), 60).status
+    assert quiet is not None
+    assert not {"skippedSteps", "slowestRank"} & quiet["progress"].keys()
+
+
 def test_completion_moves_on_to_publishing_in_two_steps() -> None:
     final = words(0, 0, step=100, running_at=ts(20), checkpoint=checkpoint(100))
     world = seen(

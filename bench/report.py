@@ -220,6 +220,7 @@ Written by `make bench` (`python -m bench`) from `bench/results.json`; do not ed
 A real etcd (no fsync), kube-apiserver, controller-manager and scheduler, fake nodes and pods by kwok, a stub that
 answers progress polls for every fake pod, the load generator and the operator all share the machine. The operator is
 one process with the chart's environment, service account and roles, leader election on. {versions}.
+`gateway` alone is measured on the real cluster (`make cluster-up`), with Traefik as the chart installs it.
 
 Times come from the API server's audit log, CPU from /proc, writes from the audit log (leases left out). Clock times
 depend on what else the machine does: the load average stands beside them. Only counts are checked

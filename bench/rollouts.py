@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable
 from typing import Any
 
 from bench import audit, procfs, workload
@@ -69,32 +70,33 @@ async def gateway(plain: Plain) -> None:
     async with asyncio.TaskGroup() as lanes:
         for _ in range(_LANES):
             lanes.create_task(lane())
-        async for kind, route in plain.watch(ROUTES):
-            if kind in ("ADDED", "MODIFIED"):
+        while True:
+            # A server that is busy ends watches that fall behind; what was missed meanwhile is read then.
+            for route in (await plain.call("GET", ROUTES))["items"]:
                 waiting.put_nowait(route)
+            async for kind, route in plain.watch(ROUTES):
+                if kind in ("ADDED", "MODIFIED"):
+                    waiting.put_nowait(route)
 
 
-class Served:
-    """Which ModelDeployments serve which model, with nothing on its way, seen by a watch."""
+async def until_served(plain: Plain, helper: asyncio.Task[None], uri: str, count: int, seconds: float) -> None:
+    """Every ModelDeployment serves this model and has nothing on its way."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if helper.done():
+            helper.result()
+        found = (await plain.call("GET", "/apis/finetune.dev/v1alpha1/modeldeployments"))["items"]
+        late = [status for md in found if not _serves(status := md.get("status") or {}, uri)]
+        if len(found) == count and not late:
+            return
+        if time.monotonic() > deadline:
+            words = Counter(f"{status.get('reason')}: {str(status.get('message'))[:120]}" for status in late)
+            raise NotUp(f"{len(late)} of {count} do not serve {uri} after {seconds:.0f} s: {words.most_common(4)}")
+        await asyncio.sleep(1.0)
 
-    def __init__(self) -> None:
-        self.model: dict[str, str] = {}
-        self.reasons: dict[str, str] = {}
 
-    async def follow(self, plain: Plain) -> None:
-        async for _, found in plain.watch("/apis/finetune.dev/v1alpha1/modeldeployments"):
-            status, name = found.get("status") or {}, found["metadata"]["name"]
-            self.reasons[name] = f"{status.get('reason')}: {str(status.get('message'))[:120]}"
-            if status.get("stable") and not status.get("rollout"):
-                self.model[name] = status["stable"]["model"]
-
-    async def until(self, uri: str, count: int, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while (there := sum(model == uri for model in self.model.values())) < count:
-            if time.monotonic() > deadline:
-                late = Counter(words for name, words in self.reasons.items() if self.model.get(name) != uri)
-                raise NotUp(f"{there} of {count} serve {uri} after {seconds:.0f} s; the others: {late.most_common(4)}")
-            await asyncio.sleep(0.2)
+def _serves(status: Json, uri: str) -> bool:
+    return (status.get("stable") or {}).get("model") == uri and not status.get("rollout")
 
 
 def decisions(calls: list[audit.Call]) -> list[float]:
@@ -112,19 +114,19 @@ def decisions(calls: list[audit.Call]) -> list[float]:
 
 
 async def rollouts(lab: Lab, operator: OperatorProcess, plain: Plain, count: int, patience: float) -> Figures:
-    served = Served()
-    helpers = [asyncio.create_task(gateway(plain)), asyncio.create_task(served.follow(plain))]
+    accepting = asyncio.create_task(gateway(plain))
     numbers = range(count)
     first, second = workload.MODELS
     try:
         figures: Figures = {"deployments": count}
         made = plain.create_all((path_of(n), workload.modeldeployment(n)) for n in numbers)
-        figures |= await _phase("first revisions", lab, operator, served, first, count, patience, made)
+        served = until_served(plain, accepting, first, count, patience)
+        figures |= await _phase("first revisions", lab, operator, count, made, served)
         changed = _change(plain, numbers, second)
-        figures |= await _phase("rollouts", lab, operator, served, second, count, patience, changed)
+        served = until_served(plain, accepting, second, count, patience)
+        figures |= await _phase("rollouts", lab, operator, count, changed, served)
     finally:
-        for helper in helpers:
-            helper.cancel()
+        accepting.cancel()
     return figures | {"RSS MiB": operator.memory()[0], "load": procfs.load_average()}
 
 
@@ -143,14 +145,12 @@ async def _change(plain: Plain, numbers: range, uri: str) -> None:
 
 
 async def _phase(
-    what: str, lab: Lab, operator: OperatorProcess, served: Served, uri: str, count: int, patience: float, work: Any
+    what: str, lab: Lab, operator: OperatorProcess, count: int, work: Awaitable[None], served: Awaitable[None]
 ) -> Figures:
     lab.audit.read()
     mark = len(lab.audit.calls)
     cpu, servers, began = operator.cpu(), lab.cpu(), time.perf_counter()
-    working = asyncio.create_task(work)
-    await served.until(uri, count, patience)
-    await working
+    await asyncio.gather(work, served)
     took = time.perf_counter() - began
     lab.audit.read()
     calls = [c for c in lab.audit.calls[mark:] if c.user == OPERATOR_USER]

@@ -20,7 +20,8 @@ from e2e.tools.progress import Progress
 
 GIB = 1 << 30
 MEMORY_NEEDED = 10 * GIB
-DISK_COLD, DISK_WARM = 40 * GIB, 10 * GIB
+DISK_COLD, DISK_BUILT, DISK_WARM = 40 * GIB, 25 * GIB, 10 * GIB
+"""From nothing; with a former version of the images in the cache; with nodes made of them before."""
 CNI_BIN = Path("/usr/lib/cni")
 PACKAGES = {
     "runc": "runc",
@@ -93,8 +94,14 @@ def load_modules() -> None:
             subprocess.run(["modprobe", "--quiet", module], capture_output=True)
 
 
-def findings(cold: bool) -> list[str]:
-    """Everything that speaks against a start, in words; empty if nothing does."""
+def disk_needed() -> int:
+    if seed_root().exists():
+        return DISK_WARM
+    return DISK_BUILT if (cache_dir() / "images" / "layout" / "index.json").exists() else DISK_COLD
+
+
+def findings(needed: int) -> list[str]:
+    """Everything that speaks against a start with so much free disk needed, in words; empty if nothing does."""
     if os.geteuid() != 0:
         words = "Plain binaries need root: run this as root, or start a Docker engine, then the kind way is taken"
         return [words]
@@ -106,7 +113,6 @@ def findings(cold: bool) -> list[str]:
     memory = memory_available(Path("/proc/meminfo").read_text())
     if memory < MEMORY_NEEDED:
         found.append(f"{memory / GIB:.1f} GiB of memory available, {MEMORY_NEEDED / GIB:.0f} GiB needed")
-    needed = DISK_COLD if cold else DISK_WARM
     for what, path in {"cache": cache_dir(), "state": state_dir()}.items():
         if (free := disk_free(path)) < needed:
             found.append(
@@ -147,7 +153,7 @@ def check(progress: Progress, ports: Mapping[int, str]) -> None:
     """Raise Unfit with every finding, or return. `ports` must be free: those of components that do not run yet."""
     load_modules()
     with progress.step("check root, kernel, memory, disk and addresses"):
-        found = findings(cold=not seed_root().exists()) + taken_ports(ports)
+        found = findings(disk_needed()) + taken_ports(ports)
         if shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin"):
             command = ["ip", "-4", "route", "show", "table", "all"]
             found += foreign_routes(subprocess.run(command, capture_output=True, text=True).stdout)

@@ -48,7 +48,7 @@ def test_free_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
 
 def test_without_root_one_finding_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
-    assert host.findings(cold=True) == [
+    assert host.findings(host.DISK_COLD) == [
         "Plain binaries need root: run this as root, or start a Docker engine, then the kind way is taken"
     ]
 
@@ -57,7 +57,7 @@ def test_too_little_disk_and_memory_are_both_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(host.os, "geteuid", lambda: 0)
     monkeypatch.setattr(host, "memory_available", lambda text: host.GIB)
     monkeypatch.setattr(host, "disk_free", lambda path: 3 * host.GIB)
-    words = "\n".join(host.findings(cold=True))
+    words = "\n".join(host.findings(host.DISK_COLD))
     assert "1.0 GiB of memory available, 10 GiB needed" in words
     assert "3 GiB free at" in words
     assert "point FINETUNE_CACHE to a larger disk" in words

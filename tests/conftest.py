@@ -6,6 +6,7 @@ A missing program is a skip that says what to run; `make test` builds them first
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,11 @@ from e2e.cluster import ApiServer
 REPO = Path(__file__).resolve().parents[1]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Tests seed what they draw. pytest-randomly's reseeding would import every library that registers for it, here
-    DeepSpeed and with it torch, into each run."""
-    if hasattr(config.option, "randomly_reset_seed"):
-        config.option.randomly_reset_seed = False
+def pytest_configure() -> None:
+    """pytest-randomly seeds every library that registers with it: DeepSpeed does, and would come, torch with it, into
+    each run. Tests seed what they draw from torch themselves."""
+    if "pytest_randomly" in sys.modules:
+        sys.modules["pytest_randomly"].entrypoint_reseeds = []  # type: ignore[attr-defined]
 
 
 def _need(binary: str) -> Path:

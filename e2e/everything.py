@@ -52,13 +52,14 @@ def needs_root() -> str | None:
 
 
 def stages() -> list[Stage]:
-    fast = "not slow and not apiserver and not cluster"
+    fast, slow = "not slow and not apiserver and not cluster", "(slow or apiserver) and not cluster"
     return [
         Stage("style, types, layers", ("make", "--no-print-directory", "lint")),
         Stage("generated files", ("make", "--no-print-directory", "verify")),
         Stage("unit tests", (*_PYTEST, "tests", "-n", "2", "-m", fast)),
         Stage("pinned programs", (sys.executable, "-m", "e2e.tools", *_BINARIES)),
-        Stage("slow and API-server tests", (*_PYTEST, "tests", "-m", "(slow or apiserver) and not cluster")),
+        # A file stays with one worker: its tests may share ports, devices or an API server.
+        Stage("slow and API-server tests", (*_PYTEST, "tests", "-n", "2", "--dist", "loadfile", "-m", slow)),
         Stage("real cluster", (sys.executable, "-m", "e2e.cluster", "up"), needs_root),
         Stage(
             "end to end",

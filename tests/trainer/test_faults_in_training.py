@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,3 +114,29 @@ def test_auto_interval_is_told_and_follows_what_a_checkpoint_costs(make: Make) -
     # √(2 · 0.2 s · 1 day) is 186 s; the machine adds to the 0.2 s.
     assert 150 < told != 300
     assert pod.wait() == 0
+
+
+def test_a_lost_peer_costs_only_the_unfinished_step(make: Make) -> None:
+    run = make(nodes=2, slow={"micro": 0.1}, changes={"checkpoint": {"intervalSteps": 1000}})
+    pods = run.begin().pods
+    run.wait_phase("micro", 9)
+    os.kill(pods[1].ranks()[1], signal.SIGKILL)
+    codes = [pod.wait() for pod in pods]
+    assert codes == [70, 137], pods[0].log()
+    assert run.saved() == run.trained() > 0, pods[0].log()
+
+
+def test_a_stop_while_a_rank_hangs_saves_the_last_finished_step_before_the_deadline(make: Make) -> None:
+    run = make(
+        nodes=2,
+        slow={"micro": 0.1},
+        changes={"checkpoint": {"intervalSteps": 1000}},
+        fields={"grace_seconds": 12},
+    )
+    pods = run.begin().pods
+    run.wait_phase("micro", 9)
+    os.kill(pods[1].ranks()[1], signal.SIGSTOP)
+    hit(run, [0, 1], 0.0)
+    assert [pod.wait() for pod in pods] == [85, 86], pods[0].log()
+    assert "saving the last finished step" in pods[0].log()
+    assert run.saved() == run.trained() == pods[0].words().step > 0

@@ -21,13 +21,14 @@ from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_checkpoints, open_run
 from finetune_trainer.data.dataset import load_splits, report
-from finetune_trainer.engine import model, resume
+from finetune_trainer.engine import lifeboat, model, resume
 from finetune_trainer.engine.agree import Agreement
 from finetune_trainer.engine.cadence import Cadence
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.evaluate import held_out_loss
 from finetune_trainer.engine.isolation import check_isolation
-from finetune_trainer.engine.loop import Lead, Loop
+from finetune_trainer.engine.lifeboat import Lifeboat
+from finetune_trainer.engine.loop import Lead, Loop, Start
 from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
 from finetune_trainer.engine.report import Reporter
@@ -74,6 +75,8 @@ def assemble(
     lead = _lead(config, places) if place.rank == 0 else None
     together = Together(alone=not strategy.spread)
     saver = _saver(config, places, together, reporter, lead, heart) if lead or strategy.spread else None
+    if lead and lifeboat.wanted(spec, place.world_size, spread=strategy.spread):
+        lead.boat = _boat(config, places, channel, start, reporter, lead, heart)
     if lead:
         report(splits.counts, rows.packed, rows.why)
         _describe(config, plan, strategy, choice)
@@ -112,6 +115,32 @@ def _lead(config: RunConfig, places: Places) -> Lead:
     return Lead(Metrics(places.attempt, run, config.attempt), Cadence(config.spec.checkpoint.interval, mtbf))
 
 
+def _boat(
+    config: RunConfig,
+    places: Places,
+    channel: Channel,
+    start: Start,
+    reporter: Reporter | None,
+    lead: Lead,
+    heart: Heart,
+) -> Lifeboat:
+    run, checkpoints = open_run(config), open_checkpoints(config)
+
+    def save(snapshot: Snapshot) -> CheckpointReport:
+        done = commit(
+            config, run, checkpoints, snapshot, places.saving / "lifeboat", progress=lambda _bytes: heart.beat()
+        )
+        if reporter:
+            reporter.committed(done)
+        lead.metrics.upload()
+        log.event("checkpoint committed", **done.to_wire())
+        return done
+
+    boat = Lifeboat(channel, save, start.step)
+    boat.watch()
+    return boat
+
+
 def _saver(
     config: RunConfig, places: Places, together: Together, reporter: Reporter | None, lead: Lead | None, heart: Heart
 ) -> Saver:
@@ -123,6 +152,8 @@ def _saver(
             return
         reporter.committed(done)
         lead.cadence.committed(done.seconds)
+        if lead.boat:
+            lead.boat.committed(done)
         reporter.interval(lead.cadence.seconds())
         lead.metrics.upload()
         log.event("checkpoint committed", **done.to_wire())

@@ -22,6 +22,7 @@ from finetune_trainer.common.clock import monotonic
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.agree import PENDING, Agreed, Agreement
 from finetune_trainer.engine.cadence import Cadence
+from finetune_trainer.engine.lifeboat import Lifeboat
 from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.report import Reporter
@@ -40,6 +41,7 @@ class Lead:
 
     metrics: Metrics
     cadence: Cadence
+    boat: Lifeboat | None = None
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,13 @@ class Loop:
         """DONE or STOPPED; everything else is raised, after a save that is under way has had its chance to end."""
         try:
             return self._run()
-        except Exception:
+        except Exception as error:
             if self._saver and self._saver.busy:
                 log.event("a checkpoint is being saved; waiting for it", seconds=LAST_SAVE_SECONDS)
                 self._saver.wait(LAST_SAVE_SECONDS)
+            boat = self._lead.boat if self._lead else None
+            if boat and not isinstance(error, RunError) and boat.rescue() is not None and self._stop_wanted():
+                return ExitCode.STOPPED
             raise
 
     def _run(self) -> ExitCode:
@@ -126,6 +131,8 @@ class Loop:
         self._tokens += result.targets
         if math.isfinite(result.loss):
             self._loss = result.loss
+        if self._lead and self._lead.boat:
+            self._lead.boat.keep(self._position(), self._strategy.held())
         if self._reporter:
             skipped = self._guard.skipped
             self._reporter.step(self._step, loss=self._loss, skipped=skipped, seconds=seconds, tokens=result.tokens)
@@ -182,9 +189,8 @@ class Loop:
         error = self._saver.error() if self._saver else None
         raise error or RunError(ExitCode(code), "rank 0 could not commit a checkpoint; its own message says why")
 
-    def _snapshot(self) -> Snapshot:
-        began = monotonic()
-        position = Position(
+    def _position(self) -> Position:
+        return Position(
             step=self._step,
             epoch=self._step / self._plan.steps_per_epoch,
             tokens=self._tokens,
@@ -196,8 +202,11 @@ class Loop:
             packed=self._plan.packed,
             guard=self._guard.state(),
         )
+
+    def _snapshot(self) -> Snapshot:
+        began = monotonic()
         trainable, optimizer, parts = copy(self._strategy.held())
-        return Snapshot(position, trainable, optimizer, parts, began, monotonic() - began)
+        return Snapshot(self._position(), trainable, optimizer, parts, began, monotonic() - began)
 
     def _begin_save(self, *, persistent: bool) -> None:
         self._saved_step, self._saved_at = self._step, monotonic()
@@ -230,6 +239,8 @@ class Loop:
         self._end_together(self._until(self._committed))
 
     def _stop(self) -> ExitCode:
+        if self._lead and self._lead.boat:
+            self._lead.boat.stand_down()
         self._stage(Stage.STOPPING)
         if self._saver:
             self._saver.hurry()

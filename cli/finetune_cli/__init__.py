@@ -1,1 +1,0 @@
-"""`finetune`: the same manifests on this machine and in CI pipelines, without a cluster."""

@@ -32,6 +32,7 @@ COPY crds/finetune_api crds/finetune_api
 COPY artifacts/finetune_artifacts artifacts/finetune_artifacts
 COPY operator/finetune_operator operator/finetune_operator
 COPY trainer_image/finetune_trainer trainer_image/finetune_trainer
+COPY cli/finetune_cli cli/finetune_cli
 RUN /opt/build/bin/python -m hatchling build --target wheel --directory /dist \
  && /opt/build/bin/uv pip install --quiet --offline --no-deps --python /opt/venv --target /opt/app /dist/*.whl
 

@@ -25,6 +25,7 @@ SOURCES = (
     "artifacts/finetune_artifacts",
     "operator/finetune_operator",
     "trainer_image/finetune_trainer",
+    "cli/finetune_cli",
 )
 """What the operator's and the trainer's Dockerfiles copy."""
 ENGINE_SOURCES = ("pyproject.toml", "uv.lock", "serving_image/requirements.txt", "serving_image/site")

@@ -22,6 +22,7 @@ PACKAGES = {
     "finetune_artifacts": REPO / "artifacts" / "finetune_artifacts",
     "finetune_operator": REPO / "operator" / "finetune_operator",
     "finetune_trainer": REPO / "trainer_image" / "finetune_trainer",
+    "finetune_cli": REPO / "cli" / "finetune_cli",
 }
 MAX_LINES = 300
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())

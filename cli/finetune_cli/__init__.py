@@ -1,0 +1,1 @@
+"""`finetune`: the same manifests on this machine and in CI pipelines, without a cluster."""

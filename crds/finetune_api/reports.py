@@ -85,6 +85,8 @@ class Progress(WireModel):
     micro_batch_size: int | None = None
     gradient_accumulation: int | None = None
     world_size: int | None = None
+    strategy: Word | None = None
+    strategy_why: Sentence | None = None
     checkpoint: CheckpointReport | None = None
     checkpoint_interval_seconds: Finite | None = None
     """What spec.checkpoint.interval comes to now."""
@@ -134,14 +136,43 @@ class PublishedModel(WireModel):
     merged: bool
 
 
+TrueFalseUnknown = Annotated[str, Field(pattern="^(True|False|Unknown)$")]
+
+
+class MemoryParts(WireModel):
+    """Bytes of one process. Not all of them are at their most at one time."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    buffers: int
+    reserve: int
+
+
 class Estimate(WireModel):
     """From the model's configuration alone; `fits` is Unknown where the GPUs' memory is not known."""
 
     parameters: int
     trainable_parameters: int
     memory_per_gpu_bytes: int
+    """Of each process, on CPU too."""
+    memory: MemoryParts | None = None
+    capacity_bytes: int | None = None
+    """What a process may use, as far as the spec says it."""
+    fits: TrueFalseUnknown = "Unknown"
+    strategy: Word | None = None
+    """The one the estimate is for."""
+    strategy_why: Sentence | None = None
+    tokens_per_second_per_gpu: Finite | None = None
+    """At 40 % of the GPU's peak."""
+    step_seconds: Finite | None = None
+    """Were every row maxLength tokens long."""
+    total_gpu_hours: Finite | None = None
     checkpoint_bytes: int
-    fits: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = "Unknown"
+    notice_fits: TrueFalseUnknown = "Unknown"
+    """Whether a step and a checkpoint are done within spec.checkpoint.notice."""
 
 
 class PreflightReport(WireModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -40,6 +41,11 @@ class EnvVar(ApiModel):
 ResourceMap = Annotated[dict[Annotated[str, Field(max_length=316)], Quantity], Field(max_length=16)]
 
 
+class EstimatePolicy(StrEnum):
+    WARN = "Warn"
+    ENFORCE = "Enforce"
+
+
 class Resources(ApiModel):
     """The gang's shape. Requests and limits are per pod."""
 
@@ -57,6 +63,13 @@ class Resources(ApiModel):
     image_pull_secrets: Annotated[list[SecretRef], Field(max_length=8)] | None = None
     shared_memory: Annotated[Quantity, Field(description="Size of /dev/shm.")] = "1Gi"
     env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
+    estimate_policy: Annotated[
+        EstimatePolicy,
+        Field(
+            description="When the memory estimate says that the job does not fit: warn, or refuse it before anything "
+            "is started. An estimate that cannot tell refuses nothing."
+        ),
+    ] = EstimatePolicy.WARN
 
 
 class Scheduling(ApiModel):

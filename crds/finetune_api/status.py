@@ -194,6 +194,9 @@ class Resolved(StatusModel):
     global_batch_size: int | None = None
     micro_batch_size: int | None = None
     gradient_accumulation: int | None = None
+    strategy: Short | None = None
+    """What parallelism.strategy came to, by the newest attempt."""
+    strategy_why: Message | None = None
     checkpoint_interval: Short | None = None
     """As the newest attempt uses it; where the spec says Auto it follows what was measured."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from finetune_operator.core.types import Sample
 from tests.core.build import (
@@ -270,11 +271,13 @@ def test_progress_is_written_at_a_bounded_rate() -> None:
 
 
 def test_what_the_trainer_decided_is_shown() -> None:
-    sizes = {"global_batch_size": 8, "micro_batch_size": 2, "gradient_accumulation": 4, "world_size": 1}
+    sizes: dict[str, Any] = {"global_batch_size": 8, "micro_batch_size": 2, "gradient_accumulation": 4, "world_size": 1}
+    sizes |= {"strategy": "FSDP", "strategy_why": "DDP does not fit"}
     told = progress(5, **sizes, checkpoint_interval_seconds=587.9, skipped_steps=3, slowest_rank=1, slowest_ratio=2.0)
     status_ = decide(open_world(sample=told), 60).status
     assert status_ is not None
     assert status_["resolved"]["checkpointInterval"] == "9m48s"
+    assert (status_["resolved"]["strategy"], status_["resolved"]["strategyWhy"]) == ("FSDP", "DDP does not fit")
     assert status_["progress"]["skippedSteps"] == 3
     assert status_["progress"]["slowestRank"] == 1
     quiet = decide(open_world(sample=progress(5, **sizes)), 60).status

@@ -1,19 +1,33 @@
-"""The estimate's counts are the real model's; its bytes follow the formulas."""
+"""The estimate's counts are the real model's; its decisions follow from its bytes and say so."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune_api.finetunejob import LoRA
+from finetune_api.finetunejob import FineTuneJobSpec, LoRA
+from finetune_api.parallelism import StrategyName
+from finetune_api.running import Resources
 from finetune_artifacts import open_store
-from finetune_trainer.model.estimate import ALL_LINEAR, activation_bytes, estimate, lora_targets, trainable_parameters
+from finetune_trainer.engine.plan import plan_batches
+from finetune_trainer.model.estimate.choose import choose_strategy, nearest_fits, setting_for
+from finetune_trainer.model.estimate.gpus import find_gpu
+from finetune_trainer.model.estimate.judge import Judgement, judge
+from finetune_trainer.model.estimate.memory import memory
+from finetune_trainer.model.estimate.shapes import ALL_LINEAR, lora_targets, trainable_parameters
+from finetune_trainer.model.estimate.speed import ASSUMED_BANDWIDTH, flops_per_token, notice_fits
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 from finetune_trainer.model.quantity import human_bytes, parse_quantity
 from tests.trainer import small
+from tests.trainer.shapes8b import llama_8b
 
 # peft 0.21 reads an attribute that transformers 5.23 renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+GIB = 1 << 30
+H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +57,170 @@ def test_full_fine_tuning_trains_everything(model: ModelInfo) -> None:
     assert trainable_parameters(model, spec) == model.parameters == small.model().num_parameters()
 
 
-def test_adam_costs_16_bytes_a_trained_parameter_and_4_a_frozen_one(model: ModelInfo) -> None:
-    full = estimate(model, small.config(Path("/x"), {"method": small.FULL}).spec, micro_batch=1)
-    lora = estimate(model, small.config(Path("/x")).spec, micro_batch=1)
-    difference = 16 * model.parameters - (16 * lora.trainable + 4 * model.parameters)
-    assert full.memory_per_rank - lora.memory_per_rank == pytest.approx(1.1 * difference, abs=2)
-    assert full.checkpoint == 12 * model.parameters
+def big(full: bool = False, gpus: int = 1, micro: int = 1, **spec: Any) -> FineTuneJobSpec:
+    document = {
+        "method": small.FULL if full else {"type": "LoRA", "lora": {"rank": 16}},
+        "data": {"maxLength": 4096},
+        "training": {"precision": "BF16", "microBatchSize": micro, "globalBatchSize": 64},
+        "resources": {"gpusPerNode": gpus, "nodeSelector": H100},
+    }
+    return small.config(Path("/x"), small.merged(document, spec)).spec
 
 
-def test_activations_grow_with_batch_and_length_and_halve_with_bf16(model: ModelInfo) -> None:
-    one = activation_bytes(model, micro_batch=1, length=100, half=False)
-    assert one == 100 * (2 * 64 * 34 * 2 + 1024 * 8)
-    assert activation_bytes(model, micro_batch=4, length=50, half=False) == 2 * one
-    assert activation_bytes(model, micro_batch=1, length=100, half=True) == 100 * (2 * 64 * 34 + 1024 * 8)
+def judged(spec: FineTuneJobSpec) -> Judgement:
+    world = spec.resources.nodes * max(1, spec.resources.gpus_per_node)
+    return judge(llama_8b(), spec, plan_batches(spec.training, 10_000, world, on_gpu=True))
+
+
+def test_8b_full_keeps_32_bit_weights_gradients_and_moments() -> None:
+    spec = big(full=True)
+    parts = judged(spec).parts
+    count = 8_030_261_248
+    assert (parts.weights, parts.gradients, parts.optimizer) == (4 * count, 4 * count, 8 * count)
+    assert judged(spec).estimate.checkpoint_bytes == 12 * count
+    assert 150 * GIB < parts.total < 220 * GIB
+
+
+def test_8b_lora_rests_in_16_bits_and_fits_an_80_gib_gpu() -> None:
+    found = judged(big())
+    assert found.parts.weights == 2 * 8_030_261_248 + 4 * 41_943_040
+    assert found.estimate.fits == "True"
+    assert found.estimate.notice_fits == "True"
+    assert found.estimate.checkpoint_bytes == 12 * 41_943_040
+    assert 30 * GIB < found.estimate.memory_per_gpu_bytes < 70 * GIB
+
+
+def test_shards_divide_the_state_and_not_the_activations() -> None:
+    spec, found = big(full=True, gpus=8), llama_8b()
+    sizes = {"world": 8, "per_node": 8, "micro_batch": 1, "accumulation": 8}
+    whole = memory(found, spec, setting_for(spec, StrategyName.DDP, **sizes))
+    cut = memory(found, spec, setting_for(spec, StrategyName.FSDP, **sizes))
+    assert (cut.weights, cut.gradients, cut.optimizer) == tuple(
+        n // 8 for n in (whole.weights, whole.gradients, whole.optimizer)
+    )
+    assert cut.activations == whole.activations
+    offloaded = memory(found, spec, replace(setting_for(spec, StrategyName.FSDP, **sizes), offload=True))
+    assert (offloaded.weights, offloaded.optimizer) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("world", "capacity", "on_gpu", "expected", "words"),
+    [
+        (1, 80 * GIB, True, "DDP", "nobody to share with"),
+        (2, None, False, "DDP", "on CPU"),
+        (8, 300 * GIB, True, "DDP", "it fits: about"),
+        (8, 80 * GIB, True, "FSDP", "of 80.0 GiB; FSDP over 8 needs"),
+        (8, None, True, "DDP", "the trainer decides again"),
+    ],
+)
+def test_auto_is_the_first_that_fits_and_says_why(
+    world: int, capacity: int | None, on_gpu: bool, expected: str, words: str
+) -> None:
+    name, why = choose_strategy(
+        llama_8b(),
+        big(full=True, gpus=world),
+        world=world,
+        micro_batch=1,
+        accumulation=1,
+        capacity=capacity,
+        on_gpu=on_gpu,
+    )
+    assert name == expected
+    assert words in why
+
+
+def test_a_named_strategy_is_not_second_guessed() -> None:
+    spec = big(full=True, gpus=8, parallelism={"strategy": "DDP"})
+    found = judged(spec).estimate
+    assert (found.strategy, found.fits) == ("DDP", "False")
+
+
+def test_what_would_fit_does_fit_and_is_named_once_of_each_kind() -> None:
+    found = judged(big(micro=8))
+    assert found.estimate.fits == "False"
+    assert [n.partition(" (")[0] for n in found.nearest] == [
+        "training.microBatchSize: 1",
+        "training.microBatchSize: 1 and FSDP over 2 GPUs",
+        "training.microBatchSize: 1 and data.maxLength: 2048",
+    ]
+    assert judged(big(micro=1)).estimate.fits == "True"
+    assert judged(big(micro=2)).estimate.fits == "False"
+
+
+def test_one_gpu_cannot_hold_8b_full_whatever_the_micro_batch() -> None:
+    nearest = judged(big(full=True)).nearest
+    assert not any(n.startswith("training.microBatchSize") for n in nearest)
+    assert any("method.type: LoRA" in n for n in nearest)
+
+
+def test_nothing_is_suggested_that_does_not_fit() -> None:
+    spec = big(full=True)
+    setting = setting_for(spec, StrategyName.DDP, world=1, per_node=1, micro_batch=1, accumulation=64)
+    assert nearest_fits(llama_8b(), spec, setting, GIB) == []
+
+
+@pytest.mark.parametrize(
+    ("resources", "gib"),
+    [
+        ({}, None),
+        ({"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB"}}, 40),
+        ({"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}}, 80),
+        ({"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L40S"}}, 48),
+        ({"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}}, 24),
+        ({"nodeSelector": {"nvidia.com/gpu.product": "Tesla-T4"}}, 16),
+        ({"nodeSelector": {"nvidia.com/gpu.product": "Somebody-Else-9000"}}, None),
+        ({"nodeSelector": {"nvidia.com/gpu.memory": "81559"}}, 81559 / 1024),
+        ({"gpuResource": "nvidia.com/mig-3g.40gb"}, 40e9 / GIB),
+    ],
+)
+def test_a_gpu_is_known_by_what_the_spec_says(resources: dict[str, Any], gib: float | None) -> None:
+    gpu = find_gpu(Resources.model_validate(resources))
+    assert (gpu.memory / GIB if gpu else None) == gib
+
+
+def test_unknown_gpus_are_unknown_and_nothing_is_invented() -> None:
+    found = judged(big(resources={"nodeSelector": None}))
+    assert (found.estimate.fits, found.estimate.step_seconds, found.estimate.total_gpu_hours) == ("Unknown", None, None)
+    assert found.estimate.notice_fits == "Unknown"
+    assert "does not say which GPU" in found.memory_words
+
+
+def test_time_is_flops_over_two_fifths_of_the_peak() -> None:
+    spec = big()
+    found = judged(spec).estimate
+    assert found.tokens_per_second_per_gpu is not None
+    assert found.step_seconds is not None
+    assert found.tokens_per_second_per_gpu == pytest.approx(
+        0.4 * 989e12 / flops_per_token(llama_8b(), spec, length=4096), rel=1e-4
+    )
+    assert found.step_seconds == pytest.approx(64 * 4096 / found.tokens_per_second_per_gpu, rel=1e-4)
+    assert found.total_gpu_hours == pytest.approx(found.step_seconds * 471 / 3600, rel=1e-3)
+
+
+def test_training_everything_costs_half_more_than_adapters() -> None:
+    full = flops_per_token(llama_8b(), big(full=True), length=1)
+    assert full / flops_per_token(llama_8b(), big(), length=1) == pytest.approx(1.5, rel=0.02)
+
+
+def test_the_promise_holds_while_step_and_checkpoint_fit_the_notice() -> None:
+    assert notice_fits(10 * ASSUMED_BANDWIDTH, 5.0, 15.0) == "True"
+    assert notice_fits(10 * ASSUMED_BANDWIDTH, 6.0, 15.0) == "False"
+    assert notice_fits(10 * ASSUMED_BANDWIDTH, None, 15.0) == "Unknown"
+    assert "89.7 GiB takes 482 s" in judged(big(full=True, gpus=8)).notice_words
+
+
+def test_a_cpu_pod_is_measured_by_its_limit() -> None:
+    spec = big(resources={"gpusPerNode": 0, "limits": {"memory": "8Gi"}})
+    assert judged(spec).estimate.capacity_bytes == 8 * GIB
+    assert judged(spec).estimate.fits == "False"
+
+
+def test_the_estimate_imports_no_torch() -> None:
+    code = (
+        "import sys, finetune_trainer.model.estimate.judge, finetune_trainer.preflight.main;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,16 @@ def test_memory_on_cpu_is_held_against_the_pods_limit(job: Path) -> None:
     assert enough.estimate is not None
     assert little.estimate is not None
     assert (enough.estimate.fits, little.estimate.fits) == ("True", "False")
-    assert any("MemoryTooSmall" in w for w in little.warnings)
+    assert any("EstimateDoesNotFit: the job does not fit: about" in w for w in little.warnings)
+
+
+def test_what_does_not_fit_is_refused_where_the_policy_says_so(job: Path) -> None:
+    policy = {"estimatePolicy": "Enforce"}
+    refused = run(small.config(job, {"resources": policy | {"limits": {"memory": "64Mi"}}}), job)
+    assert (refused.exit_code, refused.reason, refused.field) == (64, "EstimateDoesNotFit", "spec.resources")
+    assert "per pod within spec.resources.limits.memory 64Mi" in refused.message
+    assert run(small.config(job, {"resources": policy | {"limits": {"memory": "8Gi"}}}), job).exit_code == 0
+    assert run(small.config(job, {"resources": policy}), job).exit_code == 0
 
 
 def manifest(run_key: str, name: str = "support-bot") -> str:

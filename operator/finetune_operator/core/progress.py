@@ -106,6 +106,8 @@ def _resolved(resolved: Resolved | None, progress: Progress) -> Resolved | None:
             "global_batch_size": progress.global_batch_size,
             "micro_batch_size": progress.micro_batch_size,
             "gradient_accumulation": progress.gradient_accumulation,
+            "strategy": progress.strategy or resolved.strategy,
+            "strategy_why": progress.strategy_why or resolved.strategy_why,
             "checkpoint_interval": format_seconds(progress.checkpoint_interval_seconds)
             if progress.checkpoint_interval_seconds is not None
             else resolved.checkpoint_interval,

@@ -72,6 +72,8 @@ def assemble(
         heart.beat()
     pad = model.pad_id(tokenizer)
     reporter = Reporter(channel, plan, start.step) if place.local_rank == 0 else None
+    if reporter:
+        reporter.strategy(choice.name, choice.why)
     lead = _lead(config, places) if place.rank == 0 else None
     together = Together(alone=not strategy.spread)
     saver = _saver(config, places, together, reporter, lead, heart) if lead or strategy.spread else None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.reports import Estimate, PreflightReport, PublishedModel
+from finetune_api.reports import PreflightReport, PublishedModel
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import run_key
 from finetune_artifacts import ArtifactError, check_writable, fingerprint
@@ -23,11 +23,11 @@ from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.lastwords import write_termination
 from finetune_trainer.common.stores import open_for
 from finetune_trainer.data.sources import fingerprint as data_fingerprint
-from finetune_trainer.model.estimate import MemoryEstimate, estimate
 from finetune_trainer.model.inspect import Incomplete, ModelInfo, NotAModel, inspect_model
 from finetune_trainer.model.published import OutputTaken, find_published
-from finetune_trainer.model.quantity import human_bytes, parse_quantity
+from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.preflight import consistency
+from finetune_trainer.preflight.capacity import check_capacity
 from finetune_trainer.preflight.dataset import list_sources, read_sample
 from finetune_trainer.preflight.problems import storage_in_words, waiting, wrong
 from finetune_trainer.preflight.reasons import Reason
@@ -77,25 +77,23 @@ def examine(config: RunConfig) -> PreflightReport:
     )
     consistency.check_chat_template(sample, model)
     plan = consistency.check_batches(config, sample)
-    memory = estimate(model, spec, micro_batch=plan.micro_batch)
-    fits, limit_words = _fits(config, memory)
+    found = check_capacity(model, spec, plan)
+    estimate = found.estimate
     _say(
         "estimate",
-        f"{memory.trainable:,} trainable parameters, {human_bytes(memory.memory_per_rank)} per process, "
-        f"checkpoint {human_bytes(memory.checkpoint)}{limit_words}",
+        f"{estimate.trainable_parameters:,} trainable parameters, {found.memory_words}; "
+        f"checkpoint {human_bytes(estimate.checkpoint_bytes)}",
     )
     with storage_in_words("spec.data", None, missing=Reason.WAITING_FOR_DATASET):
         data_print = data_fingerprint(listed)
     key = run_key(spec, model_revision=revision, data_fingerprint=data_print)
     resolved = config.model_copy(update={"run_key": key})
     published = _published(resolved)
-    warnings = consistency.warnings(sample, plan)
-    if fits == "False":
-        warnings.append(f"MemoryTooSmall: about {human_bytes(memory.memory_per_rank)} per process{limit_words}")
+    warnings = found.warnings + consistency.warnings(sample, plan)
     for warning in warnings:
         _say("warning", warning)
     message = (
-        f"{model.architecture} with {model.parameters:,} parameters, {memory.trainable:,} trainable; "
+        f"{model.architecture} with {model.parameters:,} parameters, {estimate.trainable_parameters:,} trainable; "
         f"{sample.records:,} records checked" + ("" if sample.complete else " (a sample)")
     )
     reason = Reason.ACCEPTED
@@ -110,13 +108,7 @@ def examine(config: RunConfig) -> PreflightReport:
         model_revision=revision,
         data_fingerprint=data_print,
         sampled_records=sample.records,
-        estimate=Estimate(
-            parameters=memory.parameters,
-            trainable_parameters=memory.trainable,
-            memory_per_gpu_bytes=memory.memory_per_rank,
-            checkpoint_bytes=memory.checkpoint,
-            fits=fits,
-        ),
+        estimate=estimate,
         highest_fence=highest_attempt(open_for(resolved, resolved.run_uri, resolved.runs_secret)),
         published=published,
         warnings=warnings[:8],
@@ -171,21 +163,6 @@ def _published(config: RunConfig) -> PublishedModel | None:
             return find_published(store, config.run_key or "")
         except OutputTaken as error:
             raise wrong(field, str(error), Reason.OUTPUT_TAKEN) from None
-
-
-def _fits(config: RunConfig, memory: MemoryEstimate) -> tuple[str, str]:
-    """On a CPU the pod's memory limit decides; what a GPU holds is not known here."""
-    resources = config.spec.resources
-    limit = (resources.limits or {}).get("memory")
-    if resources.gpus_per_node or limit is None:
-        return "Unknown", ""
-    try:
-        allowed = parse_quantity(limit)
-    except ValueError as error:
-        raise wrong("spec.resources.limits.memory", str(error)) from None
-    processes = resources.processes_per_node or 1
-    fits = memory.memory_per_rank * processes <= allowed
-    return str(fits), f", {processes} per pod within spec.resources.limits.memory {limit}: {'yes' if fits else 'no'}"
 
 
 def _describe(model: ModelInfo) -> str:

@@ -16,7 +16,7 @@ from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.ddp import DDP
 from finetune_trainer.engine.strategy.fsdp import FSDP
-from finetune_trainer.model.estimate import estimate
+from finetune_trainer.model.estimate.choose import choose_strategy, without_estimate
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 
 
@@ -27,19 +27,20 @@ class Choice:
 
 
 def choose(spec: FineTuneJobSpec, folder: Path, plan: BatchPlan, place: Place) -> Choice:
-    wanted = spec.parallelism.strategy
-    if wanted is not StrategyName.AUTO:
-        return Choice(wanted, "spec.parallelism.strategy names it")
-    if place.world_size == 1:
-        return Choice(StrategyName.DDP, "one process has nobody to share with")
-    if place.device.type != "cuda":
-        return Choice(StrategyName.DDP, "on CPU every process holds the whole model")
-    needed = estimate(_inspected(folder), spec, micro_batch=plan.micro_batch).memory_per_rank
-    _, total = torch.cuda.mem_get_info(place.device)
-    sizes = f"about {needed >> 20} MiB per GPU under DDP, {total >> 20} MiB there"
-    if needed <= total:
-        return Choice(StrategyName.DDP, f"it fits: {sizes}")
-    return Choice(StrategyName.FSDP, f"DDP does not fit: {sizes}")
+    on_gpu = place.device.type == "cuda"
+    settled = without_estimate(spec, world=place.world_size, on_gpu=on_gpu)
+    if settled is not None:
+        return Choice(*settled)
+    name, why = choose_strategy(
+        _inspected(folder),
+        spec,
+        world=place.world_size,
+        micro_batch=plan.micro_batch,
+        accumulation=plan.accumulation,
+        capacity=torch.cuda.mem_get_info(place.device)[1],
+        on_gpu=on_gpu,
+    )
+    return Choice(name, why)
 
 
 def _inspected(folder: Path) -> ModelInfo:

@@ -1,0 +1,105 @@
+"""The real peak of a training step of random Llamas, taken on a CPU, beside the estimate's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.parallelism import StrategyName
+from finetune_artifacts import open_store
+from finetune_trainer.engine import model as models
+from finetune_trainer.engine.batch import Batch
+from finetune_trainer.engine.loss import target_loss_sum
+from finetune_trainer.engine.strategy.ddp import DDP
+from finetune_trainer.model.estimate.memory import Parts, Setting, memory
+from finetune_trainer.model.inspect import inspect_model
+from tests.trainer import small
+from tests.trainer.live import Live
+
+
+@dataclass(frozen=True)
+class Case:
+    hidden: int = 256
+    layers: int = 4
+    inner: int = 704
+    heads: int = 4
+    keys: int = 4
+    vocabulary: int = 2048
+    length: int = 256
+    micro_batch: int = 2
+    accumulation: int = 1
+    full: bool = False
+    rank: int = 8
+    targets: str = "AllLinear"
+    precision: str = "FP32"
+
+    def __str__(self) -> str:
+        method = "Full" if self.full else f"LoRA r{self.rank} {self.targets}"
+        return (
+            f"{method}, {self.precision}, hidden {self.hidden}, {self.layers} layers, {self.heads}/{self.keys} heads, "
+            f"inner {self.inner}, vocabulary {self.vocabulary}, {self.micro_batch}x{self.length} tokens, "
+            f"accumulation {self.accumulation}"
+        )
+
+
+def save(case: Case, folder: Path) -> Path:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=case.vocabulary,
+        hidden_size=case.hidden,
+        intermediate_size=case.inner,
+        num_hidden_layers=case.layers,
+        num_attention_heads=case.heads,
+        num_key_value_heads=case.keys,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def spec_of(case: Case, root: Path) -> FineTuneJobSpec:
+    lora = {"rank": case.rank, "targetModules": case.targets.split(",")}
+    method: dict[str, Any] = small.FULL if case.full else {"type": "LoRA", "lora": lora}
+    changes = {"method": method, "data": {"maxLength": case.length}, "training": {"precision": case.precision}}
+    return small.config(root, changes).spec
+
+
+def estimated(case: Case, root: Path) -> Parts:
+    store = open_store(f"file://{root / 'base'}")
+    setting = Setting(
+        StrategyName.DDP,
+        world=1,
+        shards=1,
+        offload=False,
+        micro_batch=case.micro_batch,
+        accumulation=case.accumulation,
+        length=case.length,
+    )
+    return memory(inspect_model(store, list(store.list())), spec_of(case, root), setting)
+
+
+def measured(case: Case, root: Path) -> int:
+    """Needs a process group. The second step: the first makes the moments."""
+    spec, cpu = spec_of(case, root), torch.device("cpu")
+    live = Live()
+    with live:
+        strategy = DDP(spec, models.build(spec, root / "base", cpu), cpu)
+        live.count(strategy.model.parameters())
+        live.count(strategy.model.buffers())
+        for _ in range(2):
+            live.peak = live.now
+            for index in range(case.accumulation):
+                ids = torch.randint(case.vocabulary, (case.micro_batch, case.length))
+                batch = Batch(ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
+                with strategy.precision():
+                    loss = target_loss_sum(strategy.model, batch)
+                strategy.backward(loss, last=index == case.accumulation - 1)
+            strategy.update(1e-4, 1.0, strategy.norm())
+    return live.peak

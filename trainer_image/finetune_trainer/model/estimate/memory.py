@@ -1,0 +1,161 @@
+"""What one process holds at its fullest moment, by part, from shapes alone.
+
+The activations follow Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer Models",
+section 4): count what autograd keeps of each layer. Their layer is GPT's in 16 bits; this one is Llama's (RMSNorm,
+grouped keys and values, SwiGLU) as transformers computes it under autocast, which keeps the residual stream in 32 bits
+and a 16-bit copy for every linear layer. Attention scores are not counted: sdpa keeps none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from finetune_api.finetunejob import FineTuneJobSpec, LoRA, Precision
+from finetune_api.parallelism import StrategyName
+from finetune_trainer.model.estimate.shapes import (
+    Shape,
+    linear_modules,
+    lora_targets,
+    outside_layers,
+    trainable_parameters,
+    trains_all,
+)
+from finetune_trainer.model.inspect import ModelInfo
+
+FP32, HALF = 4, 2
+_FRAGMENTATION = 0.05
+"""Of everything on a GPU: what the allocator holds and cannot use."""
+_GPU_RUNTIME = 700 << 20
+"""CUDA context, kernels, cuBLAS and NCCL."""
+_CPU_RUNTIME = 650 << 20
+"""A Python process with torch and transformers."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What may be changed to make a job fit."""
+
+    strategy: StrategyName
+    world: int
+    shards: int
+    """Processes that share one copy of the state; 1 under DDP."""
+    offload: bool
+    micro_batch: int
+    accumulation: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes of one process."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    buffers: int
+    """Gathered layers, copies in the precision of computation, sums over ranks."""
+    reserve: int
+    """Runtime, and what fragmentation takes."""
+    backward_first: bool
+    """One micro-batch a step: no gradient is there yet when the activations are at their most."""
+
+    @property
+    def tensors(self) -> int:
+        """At the fullest moment, without the reserve."""
+        state = self.weights + self.optimizer + self.buffers
+        held = self.activations + self.logits
+        return state + (max(held, self.gradients) if self.backward_first else held + self.gradients)
+
+    @property
+    def total(self) -> int:
+        return self.tensors + self.reserve
+
+
+def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
+    """Masters, gradients and AdamW's two moments are fp32: 16 bytes a trained parameter (Rajbhandari et al. 2019, ZeRO,
+    section 3.1, less the half copy, which autocast makes anew). A frozen one rests in bf16 on a GPU, else in fp32.
+    """
+    trained = trainable_parameters(model, spec)
+    frozen = 0 if trains_all(spec) else model.parameters
+    on_gpu, bf16 = spec.resources.gpus_per_node > 0, spec.training.precision is Precision.BF16
+    resting = HALF if on_gpu and bf16 else FP32
+    share = setting.shards
+    offloaded = setting.offload and on_gpu
+    state = 0 if offloaded else 1
+    activations = activation_bytes(model, spec, positions=setting.micro_batch * setting.length)
+    logits = logit_bytes(model, positions=setting.micro_batch * setting.length)
+    parts = Parts(
+        weights=state * (FP32 * trained + resting * frozen) // share,
+        gradients=state * FP32 * trained // share,
+        optimizer=state * 2 * FP32 * trained // share,
+        activations=activations,
+        logits=logits,
+        buffers=_buffers(model, spec, setting, resting=resting),
+        reserve=0,
+        backward_first=setting.accumulation == 1,
+    )
+    runtime = _GPU_RUNTIME + int(_FRAGMENTATION * parts.tensors) if on_gpu else _CPU_RUNTIME
+    return replace(parts, reserve=runtime)
+
+
+def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resting: int) -> int:
+    bf16 = spec.training.precision is Precision.BF16
+    trained = trainable_parameters(model, spec)
+    if setting.shards > 1:
+        compute = HALF if bf16 else FP32
+        outside = outside_layers(model)
+        layer = max(1, (model.parameters - outside) // Shape.of(model).layers)
+        # Two layers gathered (one in use, one on its way), what lies outside them, one layer's gradients to be cut.
+        return compute * (2 * layer + outside) + (FP32 * layer if trains_all(spec) else 0)
+    summed = FP32 * trained
+    cast = HALF * _cast_parameters(model) if bf16 and resting == FP32 else 0
+    return summed + cast
+
+
+def _cast_parameters(model: ModelInfo) -> int:
+    """Weights of matrix products: autograd keeps the half copies that autocast makes of them."""
+    heads = [t for t in model.tensors if "lm_head" in t.name] or [t for t in model.tensors if "embed_tokens" in t.name]
+    return sum(out * into for out, into in linear_modules(model.tensors).values()) + sum(t.elements for t in heads)
+
+
+def activation_bytes(model: ModelInfo, spec: FineTuneJobSpec, *, positions: int) -> int:
+    """What autograd keeps of all layers, of this many tokens."""
+    shape = Shape.of(model)
+    bf16 = spec.training.precision is Precision.BF16
+    every = trains_all(spec)
+    compute = HALF if bf16 else FP32
+    residual = HALF if bf16 and not every and spec.resources.gpus_per_node > 0 else FP32
+    # A norm keeps its input, and what it scales where the scale is trained.
+    norms = 2 * shape.hidden * (residual + (FP32 if bf16 and residual == HALF else 0) + (residual if every else 0))
+    # Queries, keys, values and the result.
+    attention = compute * (2 * shape.queries + 2 * shape.keys)
+    inner = compute * shape.inner * (3 if shape.gated else 1)
+    inputs = sum(_kept_inputs(model, spec, shape, residual)) // max(1, shape.layers)
+    return positions * (shape.layers * (norms + attention + inner + inputs) + shape.hidden * FP32)
+
+
+def _kept_inputs(model: ModelInfo, spec: FineTuneJobSpec, shape: Shape, residual: int) -> list[int]:
+    """Per token, over all layers: the inputs that linear layers keep to compute the gradients of their weights."""
+    bf16 = spec.training.precision is Precision.BF16
+    compute = HALF if bf16 else FP32
+    lora = spec.method.lora or LoRA()
+    targets = linear_modules(model.tensors) if trains_all(spec) else lora_targets(model.tensors, lora)
+    kept: dict[tuple[str, str], int] = {}
+    for name, (_, into) in targets.items():
+        owner, _, last = name.rpartition(".")
+        # q, k and v read one tensor, as do gate and up; autocast casts it for each of them.
+        key = (owner, last if bf16 and residual != HALF else _SHARED.get(last, last))
+        kept[key] = compute * into
+    ranks = [] if trains_all(spec) else [compute * lora.rank for _ in targets]
+    return [*kept.values(), *ranks]
+
+
+_SHARED = {"q_proj": "in", "k_proj": "in", "v_proj": "in", "gate_proj": "in", "up_proj": "in"}
+
+
+def logit_bytes(model: ModelInfo, *, positions: int) -> int:
+    """With a target at every position three tensors of fp32 stand there at once: first logits, the rows taken of them
+    and their log-softmax; in the backward pass that log-softmax, its gradient and that of the logits."""
+    return positions * Shape.of(model).vocabulary * 3 * FP32

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.crdgen import FROZEN, finetunejob_crd, modeldeployment_crd
-from finetune_api.exitcodes import ExitCode, reason
+from finetune_api.exitcodes import MEANINGS, reason
 
 HERE = Path(__file__).parent
 Schema = Mapping[str, Any]
@@ -43,8 +43,8 @@ EXITS = """\
 
 What a trainer, preflight or publish process says by the way it ends. A custom trainer image speaks the same language.
 
-| code | name |
-|---|---|
+| code | name | what happened | then | what you can do |
+|---|---|---|---|---|
 """
 FROZEN_PATHS = {path for _, path in FROZEN}
 
@@ -133,7 +133,9 @@ def page(intro: str, crd: Mapping[str, Any], frozen: Collection[str] = ()) -> st
 
 
 def pages() -> dict[Path, str]:
-    exits = EXITS + "\n".join(f"| {int(code)} | {reason(code)} |" for code in ExitCode)
+    exits = EXITS + "\n".join(
+        f"| {int(code)} | {reason(code)} | {m.what} | {m.then} | {m.remedy} |" for code, m in MEANINGS.items()
+    )
     return {
         HERE / "finetunejob.md": page(JOB_INTRO, finetunejob_crd(), FROZEN_PATHS) + "\n" + exits + "\n",
         HERE / "modeldeployment.md": page(DEPLOYMENT_INTRO, modeldeployment_crd()),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_api.exitcodes import SIGKILLED, SIGTERMED, ExitCode, reason
+from finetune_api.exitcodes import SIGKILLED, SIGTERMED, ExitCode, explain
 from finetune_api.reports import LastWords
 from finetune_api.status import Outcome
 from finetune_operator.core.disruption import Notice
@@ -87,7 +87,7 @@ def outcome(endings: Sequence[Ending]) -> Verdict:
     for ending in ordered:
         if ending.exit_code in _FINAL:
             code = ExitCode(ending.exit_code)
-            return _verdict(_FINAL[code], ending, f"pod {ending.index} ended with {int(code)} ({reason(code)})")
+            return _verdict(_FINAL[code], ending, f"pod {ending.index} ended with {explain(code)}")
     for ending in ordered:
         if ending.node_lost:
             return Verdict(
@@ -117,10 +117,10 @@ def outcome(endings: Sequence[Ending]) -> Verdict:
     for code, result in _RETRIED:
         for ending in ordered:
             if ending.exit_code == code:
-                return _verdict(result, ending, f"pod {ending.index} ended with {int(code)} ({reason(code)})")
+                return _verdict(result, ending, f"pod {ending.index} ended with {explain(code)}")
     for ending in ordered:
         if ending.exit_code not in (None, 0, *_STOPS):
-            return _verdict(Outcome.ERROR, ending, f"pod {ending.index} ended with {ending.exit_code}; see its log")
+            return _verdict(Outcome.ERROR, ending, f"pod {ending.index} ended with {explain(ending.exit_code)}")
     for ending in ordered:
         if ending.exit_code in _STOPS:
             return _verdict(Outcome.PREEMPTED, ending, f"pod {ending.index} was asked to stop")

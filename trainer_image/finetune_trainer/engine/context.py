@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import zlib
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -14,6 +16,8 @@ import torch.distributed as dist
 from finetune_api.exitcodes import ExitCode
 from finetune_trainer.common import log
 from finetune_trainer.common.errors import RunError
+
+_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -55,26 +59,60 @@ def join(gpus_per_node: int) -> Place:
 
 
 def self_test(place: Place) -> None:
-    """Raises RunError (75) when the device cannot multiply or the ranks cannot add."""
-    ones_nn = torch.ones(64, 64, device=place.device, dtype=torch.bfloat16)
-    product = float((ones_nn @ ones_nn).float().mean())
-    total = torch.full((1,), float(place.rank + 1), device=place.device)
-    dist.all_reduce(total)
-    expected = place.world_size * (place.world_size + 1) / 2
-    if product != 64.0 or float(total) != expected:
-        raise RunError(
-            ExitCode.DEVICE,
-            f"self-test on rank {place.rank}: a 64x64 bf16 product gave {product} (expected 64), "
-            f"all-reduce gave {float(total)} (expected {expected})",
-        )
+    """Raises RunError (75), on every rank that sees it, naming itself: the device cannot multiply, the ranks cannot
+    add, or they run different software."""
+    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    versions = f"python {platform.python_version()} {versions}"
+    mine = zlib.crc32(versions.encode())
+    try:
+        product = _product(place.device)
+        # One exchange: nobody who found a fault leaves before the others have heard from it.
+        seen = torch.tensor([place.rank + 1, mine, mine * mine], dtype=torch.float64, device=place.device)
+        dist.all_reduce(seen)
+        total, first, second = seen.tolist()
+    except RuntimeError as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(ExitCode.DEVICE, f"self-test on {where(place)} could not run: {line}") from error
+    world = place.world_size
+    if faults := complaints(world, product, total, alike=_equal(world, mine, first, second), versions=versions):
+        raise RunError(ExitCode.DEVICE, f"self-test on {where(place)}: {'; '.join(faults)}")
     if place.rank == 0:
         log.event(
             "self-test passed",
-            device=torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu",
+            device=_device_name(place.device),
             world_size=place.world_size,
             threads=torch.get_num_threads(),
-            python=platform.python_version(),
-            torch=torch.__version__,
-            transformers=version("transformers"),
-            peft=version("peft"),
+            versions=versions,
         )
+
+
+def where(place: Place) -> str:
+    """Rank, host and device, as a person looks for them. In a pod the host's name is the pod's."""
+    return f"rank {place.rank} in {platform.node()} on {place.device} ({_device_name(place.device)})"
+
+
+def complaints(world: int, product: float, total: float, *, alike: bool, versions: str) -> list[str]:
+    """What the measured values say is wrong."""
+    expected = world * (world + 1) / 2
+    found = []
+    if product != _SIDE:
+        found.append(f"a {_SIDE}x{_SIDE} bf16 product gave {product:g}, expected {_SIDE}: the device computes wrongly")
+    if total != expected:
+        found.append(f"all-reduce over {world} ranks gave {total:g}, expected {expected:g}: the connection is broken")
+    elif not alike:
+        found.append(f"the ranks run different software, this one {versions}: use one image for all pods")
+    return found
+
+
+def _product(device: torch.device) -> float:
+    ones_nn = torch.ones(_SIDE, _SIDE, device=device, dtype=torch.bfloat16)
+    return float((ones_nn @ ones_nn).float().mean())
+
+
+def _equal(world: int, mine: int, total: float, squares: float) -> bool:
+    """Whether all numbers equal `mine`, by their sum and the sum of their squares, which are rounded."""
+    return math.isclose(total, world * mine, rel_tol=1e-12) and math.isclose(squares, world * mine**2, rel_tol=1e-12)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()

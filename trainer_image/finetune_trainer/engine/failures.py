@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_api.exitcodes import ExitCode, reason
+from finetune_api.exitcodes import MEANINGS, ExitCode, reason
 from finetune_artifacts import ArtifactError
 from finetune_trainer.common.errors import RunError
 
@@ -43,7 +43,7 @@ def classify(error: BaseException, *, started: bool) -> Failure:
         return Failure(
             ExitCode.OUT_OF_MEMORY,
             "OutOfMemory",
-            f"out of memory: {_first_line(error)}; lower training.microBatchSize or data.maxLength",
+            f"out of memory: {_first_line(error)}; {MEANINGS[ExitCode.OUT_OF_MEMORY].remedy}",
         )
     if isinstance(error, ArtifactError):
         return Failure(ExitCode.STORAGE, "Storage", str(error))

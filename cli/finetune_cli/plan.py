@@ -20,7 +20,12 @@ _TITLES = {
     "trainableParameters": "trainable parameters",
     "memoryPerGpuBytes": "memory per GPU (process)",
     "checkpointBytes": "checkpoint",
+    "capacityBytes": "memory that is there",
     "fits": "fits",
+    "tokensPerSecondPerGpu": "tokens/s per GPU",
+    "stepSeconds": "a step",
+    "totalGpuHours": "GPU hours",
+    "noticeFits": "fits the notice",
 }
 
 
@@ -75,15 +80,31 @@ def _show(voice: Voice, document: dict[str, Any], complete: bool) -> None:
     )
     table.add_row("steps", f"{document['totalSteps']:,} ({document['stepsPerEpoch']:,} an epoch)")
     table.add_section()
+    why: list[str] = []
     for name, value in document["estimate"].items():
-        if isinstance(value, str | int | float):
-            shown = (
-                human_bytes(int(value)) if name.endswith("Bytes") else f"{value:,}" if isinstance(value, int) else value
-            )
-            table.add_row(_TITLES.get(name, _words(name)), str(shown))
+        if isinstance(value, dict):
+            for part, count in value.items():
+                table.add_row(f"  {_words(part)}", human_bytes(int(count)))
+        elif name.endswith("Why"):
+            why.append(f"{_words(name.removesuffix('Why'))}: {value}")
+        elif isinstance(value, str | int | float):
+            shown = _shown(name, value)
+            table.add_row(_TITLES.get(name, _words(name)), shown)
     table.add_section()
     table.add_row("run key", f"{document['runKey']}{' (already published)' if document['alreadyPublished'] else ''}")
     voice.console.print(table)
+    for reason in why:
+        voice.line(reason)
+
+
+def _shown(name: str, value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    if name.endswith("Bytes"):
+        return human_bytes(int(value))
+    if name.endswith("Seconds"):
+        return f"{value:.3g} s"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def _words(name: str) -> str:

@@ -8,6 +8,7 @@ answers). A second word after `console` says how far a test goes:
     console helm          run with the pinned helm
     console helm-fails    must be refused, in the words that follow
     console cli           run with our Python
+    console finetune      run by tests/cli/test_guide.py on a tiny model, one after the other
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
-KINDS = ("", "apiserver", "helm", "helm-fails", "cli")
+KINDS = ("", "apiserver", "helm", "helm-fails", "cli", "finetune")
 _BLOCK = re.compile(r"^```console(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -260,6 +260,8 @@ def test_memory_on_cpu_is_held_against_the_pods_limit(job: Path) -> None:
     assert little.estimate is not None
     assert (enough.estimate.fits, little.estimate.fits) == ("True", "False")
     assert any("EstimateDoesNotFit: the job does not fit: about" in w for w in little.warnings)
+    assert "EstimateDoesNotFit: the job does not fit: about" in little.message
+    assert "EstimateDoesNotFit" not in enough.message
 
 
 def test_what_does_not_fit_is_refused_where_the_policy_says_so(job: Path) -> None:

@@ -94,7 +94,9 @@ def examine(config: RunConfig) -> PreflightReport:
         _say("warning", warning)
     message = (
         f"{model.architecture} with {model.parameters:,} parameters, {estimate.trainable_parameters:,} trainable; "
-        f"{sample.records:,} records checked" + ("" if sample.complete else " (a sample)")
+        f"{sample.records:,} records checked"
+        + ("" if sample.complete else " (a sample)")
+        + "".join(f". {warning}" for warning in found.warnings)
     )
     reason = Reason.ACCEPTED
     if published is not None:

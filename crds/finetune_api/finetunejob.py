@@ -134,6 +134,12 @@ class Precision(StrEnum):
     FP32 = "FP32"
 
 
+class ActivationCheckpointing(StrEnum):
+    AUTO = "Auto"
+    NONE = "None"
+    FULL = "Full"
+
+
 class OnOOM(StrEnum):
     HALVE_MICRO_BATCH = "HalveMicroBatch"
     FAIL = "Fail"
@@ -184,6 +190,13 @@ class Training(ApiModel):
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     max_grad_norm: Decimal = "1.0"
     precision: Precision = Precision.BF16
+    activation_checkpointing: Annotated[
+        ActivationCheckpointing,
+        Field(
+            description="Full: a layer keeps its input only and computes the rest again in the backward pass, "
+            "for about a third more time. Auto: None where it fits by the memory estimate. The model comes out the same."
+        ),
+    ] = ActivationCheckpointing.AUTO
     on_nan: Annotated[
         OnNaN,
         Field(

@@ -14,6 +14,8 @@ from typing import Any
 from finetune_api.finetunejob import FineTuneJobSpec
 
 _FORMAT = 1
+_SAME_MODEL = ("microBatchSize", "onOOM", "activationCheckpointing")
+"""Of `training`: how it is computed, not what."""
 
 
 def _canonical(value: Any) -> bytes:
@@ -31,7 +33,7 @@ def _without_secrets(value: Any) -> Any:
 def _training_relevant(spec: FineTuneJobSpec) -> dict[str, Any]:
     # Defaults are left out, so that a field added later with a default changes no key.
     wire = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    training = {k: v for k, v in wire.get("training", {}).items() if k not in ("microBatchSize", "onOOM")}
+    training = {k: v for k, v in wire.get("training", {}).items() if k not in _SAME_MODEL}
     return {
         "model": wire["model"]["uri"],
         "data": _without_secrets(wire["data"]),

@@ -36,13 +36,14 @@ class Case:
     rank: int = 8
     targets: str = "AllLinear"
     precision: str = "FP32"
+    recompute: bool = False
 
     def __str__(self) -> str:
         method = "Full" if self.full else f"LoRA r{self.rank} {self.targets}"
         return (
             f"{method}, {self.precision}, hidden {self.hidden}, {self.layers} layers, {self.heads}/{self.keys} heads, "
             f"inner {self.inner}, vocabulary {self.vocabulary}, {self.micro_batch}x{self.length} tokens, "
-            f"accumulation {self.accumulation}"
+            f"accumulation {self.accumulation}" + (", activations computed again" if self.recompute else "")
         )
 
 
@@ -81,6 +82,7 @@ def estimated(case: Case, root: Path) -> Parts:
         micro_batch=case.micro_batch,
         accumulation=case.accumulation,
         length=case.length,
+        recompute=case.recompute,
     )
     return memory(inspect_model(store, list(store.list())), spec_of(case, root), setting)
 
@@ -90,7 +92,7 @@ def measured(case: Case, root: Path) -> int:
     spec, cpu = spec_of(case, root), torch.device("cpu")
     live = Live()
     with live:
-        strategy = DDP(spec, models.build(spec, root / "base", cpu), cpu)
+        strategy = DDP(spec, models.build(spec, root / "base", cpu, recompute=case.recompute), cpu)
         live.count(strategy.model.parameters())
         live.count(strategy.model.buffers())
         for _ in range(2):

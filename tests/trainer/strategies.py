@@ -38,6 +38,11 @@ def in_bf16(strategy: str, method: str) -> dict[str, Any]:
     return {**wanted, "training": {**wanted["training"], "precision": "BF16"}}
 
 
+def computed_again(strategy: str, method: str) -> dict[str, Any]:
+    wanted = changes(strategy, method)
+    return {**wanted, "training": {**wanted["training"], "activationCheckpointing": "Full"}}
+
+
 def stopped_everywhere(ranks: Ranks, run: str, wanted: dict[str, Any]) -> None:
     """Undisturbed, and again as a run of which every step is a life of its own."""
     ranks.train(f"{run}-whole", 1, wanted)
@@ -51,6 +56,7 @@ def two_ranks(ranks: Ranks) -> None:
         for method in METHODS:
             for micro in MICRO:
                 stopped_everywhere(ranks, f"{strategy}-{method}-{micro}", changes(strategy, method, micro))
+            ranks.train(f"again-{strategy}-{method}", 1, computed_again(strategy, method))
     ranks.train("offload", 1, changes("FSDP", "lora", offload=True))
     for method in METHODS:
         ranks.train(f"bf16-DDP-{method}", 1, in_bf16("DDP", method))

@@ -136,15 +136,24 @@ def test_a_named_strategy_is_not_second_guessed() -> None:
 
 
 def test_what_would_fit_does_fit_and_is_named_once_of_each_kind() -> None:
-    found = judged(big(micro=8))
+    kept = {"training": {"activationCheckpointing": "None"}}
+    found = judged(big(micro=8, **kept))
     assert found.estimate.fits == "False"
     assert [n.partition(" (")[0] for n in found.nearest] == [
         "training.microBatchSize: 1",
+        "training.activationCheckpointing: Full",
         "training.microBatchSize: 1 and FSDP over 2 GPUs",
         "training.microBatchSize: 1 and data.maxLength: 2048",
     ]
-    assert judged(big(micro=1)).estimate.fits == "True"
-    assert judged(big(micro=2)).estimate.fits == "False"
+    assert judged(big(micro=1, **kept)).estimate.fits == "True"
+    assert judged(big(micro=2, **kept)).estimate.fits == "False"
+
+
+def test_auto_computes_activations_again_only_where_they_do_not_fit() -> None:
+    roomy, tight = judged(big(micro=1)).estimate, judged(big(micro=8)).estimate
+    assert (roomy.fits, tight.fits) == ("True", "True")
+    assert "computed again" not in (roomy.strategy_why or "")
+    assert "computed again" in (tight.strategy_why or "")
 
 
 def test_one_gpu_cannot_hold_8b_full_whatever_the_micro_batch() -> None:

@@ -26,6 +26,9 @@ CASES = (
     Case(full=True, precision="BF16"),
     Case(full=True, hidden=512, inner=1408, heads=8, keys=2, layers=2),
     Case(full=True, layers=2, vocabulary=16_000, precision="BF16"),
+    Case(layers=8, recompute=True),
+    Case(layers=8, recompute=True, precision="BF16"),
+    Case(layers=8, full=True, recompute=True, accumulation=2),
 )
 
 

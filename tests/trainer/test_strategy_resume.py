@@ -116,6 +116,14 @@ def test_replicas_are_stored_once(results: Results, method: str) -> None:
     assert hybrid == pytest.approx(single, rel=0.01)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_activations_computed_again_change_nothing(results: Results, strategy: str, method: str) -> None:
+    again, kept = results[f"again-{strategy}-{method}-1"], results[f"{strategy}-{method}-accumulated-whole-1"]
+    for what in ("digest", "optimizer", "losses", "norms"):
+        assert again[what] == kept[what], what
+
+
 def test_offloading_changes_where_it_rests_not_what_it_learns(results: Results) -> None:
     reference = results["FSDP-lora-accumulated-whole-1"]
     assert results["offload-1"]["losses"] == reference["losses"]

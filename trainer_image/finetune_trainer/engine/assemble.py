@@ -62,7 +62,7 @@ def assemble(
         packed=rows.packed is not None,
     )
     seed_initialisation(spec.training.seed)
-    choice = choose(spec, places.model, plan, place)
+    choice = choose(spec, places.model, plan, place, ranks_per_node=config.processes_per_node)
     strategy = build(choice, spec, places.model, place, ranks_per_node=config.processes_per_node)
     heart.beat()
     start = resume.begin(channel, plan, strategy, place, agreement)
@@ -180,6 +180,7 @@ def _describe(config: RunConfig, plan: BatchPlan, strategy: Strategy, choice: Ch
         method=config.spec.method.type,
         strategy=choice.name,
         why=choice.why,
+        activationCheckpointing="Full" if choice.recompute else "None",
         parameters=sum(p.numel() for p in net.parameters()),
         trainable=sum(p.numel() for p in model.trainable(net)),
         attention=getattr(getattr(net, "config", None), "_attn_implementation", None),

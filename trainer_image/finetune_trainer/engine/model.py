@@ -18,6 +18,7 @@ from torch import nn
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType, Precision
 from finetune_trainer.common.errors import RunError, SpecError
+from finetune_trainer.engine.recompute import recompute_layers
 
 ALL_LINEAR = "AllLinear"
 
@@ -90,12 +91,15 @@ def keeps_half(spec: FineTuneJobSpec, device: torch.device) -> bool:
     return device.type == "cuda" and spec.training.precision is Precision.BF16 and not full
 
 
-def build(spec: FineTuneJobSpec, folder: Path, device: torch.device, *, half: bool = False) -> nn.Module:
+def build(
+    spec: FineTuneJobSpec, folder: Path, device: torch.device, *, half: bool = False, recompute: bool = False
+) -> nn.Module:
     """Ready to train, in train mode. New parameters are drawn from torch's current seed."""
-    return _adapted(spec, load_base(folder, torch.bfloat16 if half else torch.float32)).to(device).train()
+    base = load_base(folder, torch.bfloat16 if half else torch.float32)
+    return _adapted(spec, base, recompute=recompute).to(device).train()
 
 
-def structure(spec: FineTuneJobSpec, folder: Path, *, half: bool = False) -> nn.Module:
+def structure(spec: FineTuneJobSpec, folder: Path, *, half: bool = False, recompute: bool = False) -> nn.Module:
     """What `build` gives with parameters that have no storage (meta device); buffers are real."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -103,14 +107,17 @@ def structure(spec: FineTuneJobSpec, folder: Path, *, half: bool = False) -> nn.
     dtype = torch.bfloat16 if half else torch.float32
     with init_empty_weights(include_buffers=False):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        return _adapted(spec, AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")).train()
+        base = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        return _adapted(spec, base, recompute=recompute).train()
 
 
-def _adapted(spec: FineTuneJobSpec, model: nn.Module) -> nn.Module:
+def _adapted(spec: FineTuneJobSpec, model: nn.Module, *, recompute: bool) -> nn.Module:
     if spec.method.type is not MethodType.FULL_FINE_TUNE:
         model = add_lora(model, spec.method.lora or LoRA())
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
+    if recompute:
+        recompute_layers(model)
     return model
 
 

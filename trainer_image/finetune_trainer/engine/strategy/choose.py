@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.finetunejob import ActivationCheckpointing, FineTuneJobSpec
 from finetune_api.parallelism import StrategyName
 from finetune_artifacts import open_store
 from finetune_trainer.engine import model
@@ -16,7 +16,7 @@ from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.ddp import DDP
 from finetune_trainer.engine.strategy.fsdp import FSDP
-from finetune_trainer.model.estimate.choose import choose_strategy, without_estimate
+from finetune_trainer.model.estimate.choose import choose_setting, without_estimate
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 
 
@@ -24,23 +24,26 @@ from finetune_trainer.model.inspect import ModelInfo, inspect_model
 class Choice:
     name: StrategyName
     why: str
+    recompute: bool = False
+    """Layers keep their input only (activation checkpointing)."""
 
 
-def choose(spec: FineTuneJobSpec, folder: Path, plan: BatchPlan, place: Place) -> Choice:
+def choose(spec: FineTuneJobSpec, folder: Path, plan: BatchPlan, place: Place, *, ranks_per_node: int) -> Choice:
     on_gpu = place.device.type == "cuda"
     settled = without_estimate(spec, world=place.world_size, on_gpu=on_gpu)
-    if settled is not None:
-        return Choice(*settled)
-    name, why = choose_strategy(
+    if settled is not None and not on_gpu:
+        return Choice(*settled, spec.training.activation_checkpointing is ActivationCheckpointing.FULL)
+    setting, why = choose_setting(
         _inspected(folder),
         spec,
         world=place.world_size,
+        per_node=ranks_per_node,
         micro_batch=plan.micro_batch,
         accumulation=plan.accumulation,
-        capacity=torch.cuda.mem_get_info(place.device)[1],
+        capacity=torch.cuda.mem_get_info(place.device)[1] if on_gpu else None,
         on_gpu=on_gpu,
     )
-    return Choice(name, why)
+    return Choice(setting.strategy, why, setting.recompute)
 
 
 def _inspected(folder: Path) -> ModelInfo:
@@ -50,9 +53,11 @@ def _inspected(folder: Path) -> ModelInfo:
 
 def build(choice: Choice, spec: FineTuneJobSpec, folder: Path, place: Place, *, ranks_per_node: int) -> Strategy:
     """On every rank, with torch's seed set: the model, its optimizer, and how they are spread."""
-    if choice.name is StrategyName.FSDP:
-        cpu = torch.device("cpu")
-        half = model.keeps_half(spec, place.device)
-        net = model.build(spec, folder, cpu, half=half) if place.rank == 0 else model.structure(spec, folder, half=half)
-        return FSDP(spec, net, place, ranks_per_node=ranks_per_node)
-    return DDP(spec, model.build(spec, folder, place.device, half=model.keeps_half(spec, place.device)), place.device)
+    half, again = model.keeps_half(spec, place.device), choice.recompute
+    if choice.name is not StrategyName.FSDP:
+        return DDP(spec, model.build(spec, folder, place.device, half=half, recompute=again), place.device)
+    if place.rank == 0:
+        net = model.build(spec, folder, torch.device("cpu"), half=half, recompute=again)
+    else:
+        net = model.structure(spec, folder, half=half, recompute=again)
+    return FSDP(spec, net, place, ranks_per_node=ranks_per_node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA, Method, MethodType
+from finetune_api.finetunejob import ActivationCheckpointing, FineTuneJobSpec, LoRA, Method, MethodType
 from finetune_api.parallelism import StrategyName
 from finetune_trainer.model.estimate.memory import Setting, memory
 from finetune_trainer.model.estimate.shapes import trains_all
@@ -29,6 +29,7 @@ def setting_for(
         micro_batch=micro_batch,
         accumulation=accumulation,
         length=spec.data.max_length,
+        recompute=spec.training.activation_checkpointing is ActivationCheckpointing.FULL,
     )
 
 
@@ -77,6 +78,37 @@ def choose_strategy(
     )
 
 
+def choose_setting(
+    model: ModelInfo,
+    spec: FineTuneJobSpec,
+    *,
+    world: int,
+    per_node: int,
+    micro_batch: int,
+    accumulation: int,
+    capacity: int | None,
+    on_gpu: bool,
+) -> tuple[Setting, str]:
+    """Strategy and activation checkpointing, and why. `capacity`: bytes of one process, None while it is not known."""
+    strategy, why = choose_strategy(
+        model,
+        spec,
+        world=world,
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        capacity=capacity,
+        on_gpu=on_gpu,
+    )
+    setting = setting_for(
+        spec, strategy, world=world, per_node=per_node, micro_batch=micro_batch, accumulation=accumulation
+    )
+    auto = spec.training.activation_checkpointing is ActivationCheckpointing.AUTO
+    if not auto or not on_gpu or capacity is None or memory(model, spec, setting).total <= capacity:
+        return setting, why
+    again = replace(setting, recompute=True)
+    return again, f"{why}; activations are computed again to need {human_bytes(memory(model, spec, again).total)}"
+
+
 def nearest_fits(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, capacity: int) -> list[str]:
     """Settings that would fit, each with what it needs; what changes least about the model comes first."""
     found: dict[str, str] = {}
@@ -96,6 +128,10 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
     while micro >= 1:
         yield "micro", f"training.microBatchSize: {micro}", spec, _micro(setting, micro)
         micro //= 2
+    if not setting.recompute:
+        full = "training.activationCheckpointing: Full"
+        yield "recompute", full, spec, replace(setting, recompute=True)
+        yield "recompute", f"{one}{full}", spec, replace(smallest, recompute=True)
     if setting.shards == 1 and setting.world > 1 and on_gpu:
         yield "shard", "parallelism.strategy: FSDP", spec, _cut(setting, setting.world)
         yield "shard", f"{one}parallelism.strategy: FSDP", spec, _cut(smallest, setting.world)

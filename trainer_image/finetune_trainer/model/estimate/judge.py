@@ -8,7 +8,7 @@ from finetune_api.duration import parse_duration
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.reports import Estimate, MemoryParts
 from finetune_trainer.engine.plan import BatchPlan
-from finetune_trainer.model.estimate.choose import choose_strategy, nearest_fits, setting_for
+from finetune_trainer.model.estimate.choose import choose_setting, nearest_fits
 from finetune_trainer.model.estimate.gpus import find_gpu
 from finetune_trainer.model.estimate.memory import Parts, memory
 from finetune_trainer.model.estimate.shapes import trainable_parameters
@@ -33,22 +33,15 @@ def judge(model: ModelInfo, spec: FineTuneJobSpec, plan: BatchPlan) -> Judgement
     resources = spec.resources
     on_gpu, per_node = resources.gpus_per_node > 0, resources.processes_per_node or resources.gpus_per_node or 1
     capacity, whence = _capacity(spec, per_node)
-    strategy, why = choose_strategy(
+    setting, why = choose_setting(
         model,
         spec,
-        world=plan.world_size,
-        micro_batch=plan.micro_batch,
-        accumulation=plan.accumulation,
-        capacity=capacity,
-        on_gpu=on_gpu,
-    )
-    setting = setting_for(
-        spec,
-        strategy,
         world=plan.world_size,
         per_node=per_node,
         micro_batch=plan.micro_batch,
         accumulation=plan.accumulation,
+        capacity=capacity,
+        on_gpu=on_gpu,
     )
     parts = memory(model, spec, setting)
     fits = "Unknown" if capacity is None else str(parts.total <= capacity)
@@ -74,7 +67,7 @@ def judge(model: ModelInfo, spec: FineTuneJobSpec, plan: BatchPlan) -> Judgement
         ),
         capacity_bytes=capacity,
         fits=fits,
-        strategy=strategy.value,
+        strategy=setting.strategy.value,
         strategy_why=why,
         tokens_per_second_per_gpu=None if speed is None else round(speed, 1),
         step_seconds=None if step is None else round(step, 3),
@@ -86,7 +79,7 @@ def judge(model: ModelInfo, spec: FineTuneJobSpec, plan: BatchPlan) -> Judgement
         estimate=estimate,
         parts=parts,
         nearest=tuple(nearest),
-        memory_words=f"about {human_bytes(parts.total)} per process under {strategy.value}, {whence}",
+        memory_words=f"about {human_bytes(parts.total)} per process under {setting.strategy.value}, {whence}",
         notice_words=_notice(size, step, notice) if promise == "False" else "",
     )
 

@@ -43,6 +43,8 @@ class Setting:
     micro_batch: int
     accumulation: int
     length: int
+    recompute: bool = False
+    """Layers keep their input only (activation checkpointing)."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,14 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     share = setting.shards
     offloaded = setting.offload and on_gpu
     state = 0 if offloaded else 1
-    activations = activation_bytes(model, spec, positions=setting.micro_batch * setting.length)
-    logits = logit_bytes(model, positions=setting.micro_batch * setting.length)
+    positions = setting.micro_batch * setting.length
+    logits = logit_bytes(model, positions=positions)
+    layers = Shape.of(model).layers
+    activations = activation_bytes(model, spec, positions=positions, layers=layers)
+    if setting.recompute:
+        # One layer is computed again at a time, and by then the logits are gone.
+        inputs = layers * positions * Shape.of(model).hidden * _residual(spec)
+        activations = inputs + max(0, activation_bytes(model, spec, positions=positions, layers=1) - logits)
     parts = Parts(
         weights=state * (FP32 * trained + resting * frozen) // share,
         gradients=state * FP32 * trained // share,
@@ -110,30 +118,38 @@ def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resti
         # Two layers gathered (one in use, one on its way), what lies outside them, one layer's gradients to be cut.
         return compute * (2 * layer + outside) + (FP32 * layer if trains_all(spec) else 0)
     summed = FP32 * trained
-    cast = HALF * _cast_parameters(model) if bf16 and resting == FP32 else 0
+    cast = HALF * _cast_parameters(model, recompute=setting.recompute) if bf16 and resting == FP32 else 0
     return summed + cast
 
 
-def _cast_parameters(model: ModelInfo) -> int:
-    """Weights of matrix products: autograd keeps the half copies that autocast makes of them."""
+def _cast_parameters(model: ModelInfo, *, recompute: bool) -> int:
+    """Weights of matrix products: autograd keeps the half copies that autocast makes of them, of one
+    layer at a time where layers are computed again."""
     heads = [t for t in model.tensors if "lm_head" in t.name] or [t for t in model.tensors if "embed_tokens" in t.name]
-    return sum(out * into for out, into in linear_modules(model.tensors).values()) + sum(t.elements for t in heads)
+    layers = sum(out * into for out, into in linear_modules(model.tensors).values())
+    return layers // (Shape.of(model).layers if recompute else 1) + sum(t.elements for t in heads)
 
 
-def activation_bytes(model: ModelInfo, spec: FineTuneJobSpec, *, positions: int) -> int:
-    """What autograd keeps of all layers, of this many tokens."""
+def _residual(spec: FineTuneJobSpec) -> int:
+    """Bytes of an element of what goes from layer to layer: that of the embeddings, which rest in half for adapters."""
+    half = spec.training.precision is Precision.BF16 and not trains_all(spec) and spec.resources.gpus_per_node > 0
+    return HALF if half else FP32
+
+
+def activation_bytes(model: ModelInfo, spec: FineTuneJobSpec, *, positions: int, layers: int) -> int:
+    """What autograd keeps of so many layers and of what stands around them, of this many tokens."""
     shape = Shape.of(model)
     bf16 = spec.training.precision is Precision.BF16
     every = trains_all(spec)
     compute = HALF if bf16 else FP32
-    residual = HALF if bf16 and not every and spec.resources.gpus_per_node > 0 else FP32
+    residual = _residual(spec)
     # A norm keeps its input, and what it scales where the scale is trained.
     norms = 2 * shape.hidden * (residual + (FP32 if bf16 and residual == HALF else 0) + (residual if every else 0))
     # Queries, keys, values and the result.
     attention = compute * (2 * shape.queries + 2 * shape.keys)
     inner = compute * shape.inner * (3 if shape.gated else 1)
     inputs = sum(_kept_inputs(model, spec, shape, residual)) // max(1, shape.layers)
-    return positions * (shape.layers * (norms + attention + inner + inputs) + shape.hidden * FP32)
+    return positions * (layers * (norms + attention + inner + inputs) + shape.hidden * FP32)
 
 
 def _kept_inputs(model: ModelInfo, spec: FineTuneJobSpec, shape: Shape, residual: int) -> list[int]:

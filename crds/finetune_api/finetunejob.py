@@ -193,8 +193,8 @@ class Training(ApiModel):
     activation_checkpointing: Annotated[
         ActivationCheckpointing,
         Field(
-            description="Full: a layer keeps its input only and computes the rest again in the backward pass, "
-            "for about a third more time. Auto: None where it fits by the memory estimate. The model comes out the same."
+            description="Full: a layer keeps its input only and computes the rest again in the backward pass, for "
+            "about a third more time. Auto: None where it fits by the memory estimate. The model comes out the same."
         ),
     ] = ActivationCheckpointing.AUTO
     on_nan: Annotated[

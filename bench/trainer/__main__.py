@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,7 @@ def _checkpoints(figures: dict[str, dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def page(figures: dict[str, dict[str, Any]]) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft"))
+def page(figures: dict[str, dict[str, Any]], versions: str) -> str:
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     lines = [_HEAD, f"{machine()}, {now}. {versions}, Python {platform.python_version()}. CPU only.", ""]
     lines += _table(["task", "ours, tokens/s", "TRL, tokens/s", "ratio (each pair)", "target"], _speeds(figures))
@@ -135,9 +134,9 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="pairs of runs per task (default 3)")
     arguments = parser.parse_args()
     try:
-        version("trl")
-    except ImportError:
-        print("TRL is not installed; run: uv sync --all-extras --group bench", file=sys.stderr)
+        versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft"))
+    except PackageNotFoundError:
+        print("TRL is not installed; run: uv sync --all-extras", file=sys.stderr)
         return 1
     chosen = TASKS
     if arguments.quick:
@@ -148,7 +147,7 @@ def main() -> int:
         figures[task.title] = compare(task, 1 if arguments.quick else arguments.repeat)
         print(json.dumps(figures[task.title], indent=2), flush=True)
     if not arguments.quick:
-        REPORT.write_text(page(figures))
+        REPORT.write_text(page(figures, versions))
     return 0
 
 

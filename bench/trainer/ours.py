@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from bench.trainer.task import Task
+from e2e.cluster.apiserver import free_ports
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import spec_digest
@@ -59,15 +59,12 @@ def run_config(folder: Path, task: Task, run: str, **checkpoint: Any) -> RunConf
 
 def main() -> None:
     folder, task = Path(sys.argv[1]), Task(**json.loads(sys.argv[2]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     os.environ |= {
         "RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(free_ports(1)[0]),
         "GLOO_SOCKET_IFNAME": "lo",
     }
     from bench.trainer.clock import Clocked

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.trainer.ours import run_config
 from bench.trainer.task import Task
+from e2e.cluster.apiserver import free_ports
 from finetune_api import layout
 from finetune_api import runconfig as rc
 from finetune_api.exitcodes import ExitCode
@@ -36,7 +35,7 @@ def stop(folder: Path, task: Task) -> dict[str, Any]:
         rc.SCRATCH_DIR_ENV: str(scratch),
         rc.TOKEN_ENV_PATH: str(scratch / "no-token"),
         "FINETUNE_TERMINATION_LOG": str(scratch / "termination"),
-        **dict(zip(("FINETUNE_PORT", "FINETUNE_RENDEZVOUS_PORT"), free_ports(2), strict=True)),
+        **dict(zip(("FINETUNE_PORT", "FINETUNE_RENDEZVOUS_PORT"), map(str, free_ports(2)), strict=True)),
         "GLOO_SOCKET_IFNAME": "lo",
     }
     command = [sys.executable, "-m", "finetune_trainer", "train", "--config", str(told)]
@@ -62,14 +61,6 @@ def stop(folder: Path, task: Task) -> dict[str, Any]:
         "checkpoint bytes": int(said[-1]["bytes"]),
         "SIGTERM to committed seconds": round(committed, 3),
     }
-
-
-def free_ports(count: int) -> list[str]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [str(one.getsockname()[1]) for one in sockets]
 
 
 def manifests(uri: str) -> dict[str, CheckpointManifest]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from finetune_api.finetunejob import LoRA, MethodType
+from finetune_api.method import LoRA, MethodType
 from finetune_api.reports import PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit

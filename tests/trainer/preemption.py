@@ -174,3 +174,7 @@ def lives(make: Callable[[str], Run], count: int, rng: Random, whole_seconds: fl
                 break
         assert run.digest() == digest, f"run {run.name} ended with other weights after {run.attempt} lives"
     return seen
+
+
+Make = Callable[..., Run]
+"""The fixture `make`: a new Run, killed at the end of its test."""

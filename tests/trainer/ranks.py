@@ -15,7 +15,8 @@ Results = dict[str, dict[str, Any]]
 """By run and attempt."""
 
 
-def run_ranks(script: str, folder: Path, *, ranks: int, phases: int) -> Results:
+def run_ranks(script: str, folder: Path, *, ranks: int, phases: int, result: str = "results.json") -> Any:
+    """The JSON that rank 0 wrote to `folder/<result>`."""
     ports = [str(port) for port in runs.free_ports(phases)]
     path = os.pathsep.join([str(Path(__file__).parents[2]), *(p for p in sys.path if p)])
     processes = []
@@ -37,8 +38,7 @@ def run_ranks(script: str, folder: Path, *, ranks: int, phases: int) -> Results:
             process.wait()
     logs = "".join((folder / f"rank-{rank}.log").read_text()[-5000:] for rank in range(ranks))
     assert codes == [0] * ranks, logs
-    loaded: Results = json.loads((folder / "results.json").read_text())
-    return loaded
+    return json.loads((folder / result).read_text())
 
 
 def joined(results: Results, parts: list[str], key: str) -> dict[str, float]:

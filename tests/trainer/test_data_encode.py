@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.finetunejob import DataFormat
+from finetune_api.data import DataFormat
 from finetune_trainer.data.encode import Encoded, Encoder, NotEncodable
 from finetune_trainer.data.read import DataError
 from finetune_trainer.data.records import TextPair

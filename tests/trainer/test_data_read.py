@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from finetune_api.data import DataFormat
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import DataFormat
 from finetune_trainer.data.read import BadRecords, DataError, Located, read_records
 
 GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}

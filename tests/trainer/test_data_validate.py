@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune_api.finetunejob import DataFormat
+from finetune_api.data import DataFormat
 from finetune_trainer.data.records import Conversation, TextPair
 from finetune_trainer.data.validate import BadRecord, detect, validate
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.finetunejob import Training
+from finetune_api.training import Training
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.guard import IN_A_ROW, WARM_STEPS, Guard
 

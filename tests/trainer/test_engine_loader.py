@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import Training
+from finetune_api.training import Training
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.packed import Packed
 from finetune_trainer.data.packing import best_fit

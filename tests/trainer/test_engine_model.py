@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA
 from finetune_trainer.common.errors import RunError, SpecError
 from finetune_trainer.engine import model as engine
 from finetune_trainer.engine.optim import make_optimizer

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_api.finetunejob import Training
+from finetune_api.training import Training
 from finetune_trainer.engine.order import Order, key, mix, permutation
 from finetune_trainer.engine.plan import plan_batches
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_api.finetunejob import Training
+from finetune_api.training import Training
 from finetune_trainer.common.errors import SpecError
 from finetune_trainer.engine.plan import auto_global_batch, plan_batches
 

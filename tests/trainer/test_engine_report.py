@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_api.finetunejob import Training
+from finetune_api.training import Training
 from finetune_trainer.common.channel import Channel
 from finetune_trainer.engine.plan import plan_batches
 from finetune_trainer.engine.report import SMOOTHING, Reporter

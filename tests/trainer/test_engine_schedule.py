@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_api.finetunejob import LRScheduler, SchedulerType
+from finetune_api.training import LRScheduler, SchedulerType
 from finetune_trainer.engine.schedule import learning_rate, peak_rate
 from tests.trainer import runs
 

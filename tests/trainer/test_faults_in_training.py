@@ -4,43 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.trainer import runs, tiny
-from tests.trainer.preemption import STEPS, Run, hit
-from tests.trainer.warm import Template
+from tests.trainer import runs
+from tests.trainer.preemption import STEPS, Make, hit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-Make = Callable[..., Run]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
-    template = Template(tmp_path_factory.mktemp("warm"))
-    yield template
-    template.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tiny.Tiny:
-    return tiny.build(tmp_path_factory.mktemp("tiny"), rows=80)
-
-
-@pytest.fixture
-def make(tmp_path: Path, template: Template, data: tiny.Tiny) -> Iterator[Make]:
-    made: list[Run] = []
-
-    def new(**values: object) -> Run:
-        run = Run(tmp_path, template, data, **values)  # type: ignore[arg-type]
-        made.append(run)
-        return run
-
-    yield new
-    for run in made:
-        run.gang.kill()
 
 
 def test_by_default_nan_ends_the_run_and_the_checkpoint_before_it_stands(make: Make) -> None:

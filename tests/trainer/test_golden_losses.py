@@ -13,14 +13,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.trainer import runs
+from tests.trainer.ranks import run_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 GOLDEN = Path(__file__).with_name("golden_losses.json")
@@ -36,27 +34,7 @@ def machine() -> str:
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     folder = tmp_path_factory.mktemp("golden")
-    ports = [str(port) for port in runs.free_ports(2)]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *(p for p in sys.path if p)])
-    processes = []
-    for rank in range(2):
-        with (folder / f"rank-{rank}.log").open("wb") as log:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, str(Path(__file__).with_name("golden.py")), str(folder), *ports],
-                    env={**os.environ, "RANK": str(rank), "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
-                    stdout=log,
-                    stderr=log,
-                )
-            )
-    try:
-        codes = [process.wait(800) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert codes == [0, 0], "".join((folder / f"rank-{rank}.log").read_text()[-5000:] for rank in range(2))
-    found: dict[str, list[float]] = json.loads((folder / "losses.json").read_text())
+    found: dict[str, list[float]] = run_ranks("golden.py", folder, ranks=2, phases=2, result="losses.json")
     if os.environ.get("FINETUNE_REWRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps({"machine": machine(), "losses": found}, indent=1) + "\n")
     return found

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA
 from finetune_api.parallelism import StrategyName
 from finetune_api.running import Resources
 from finetune_artifacts import open_store

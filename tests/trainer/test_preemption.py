@@ -8,46 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.trainer import preemption, runs, tiny
-from tests.trainer.preemption import PHASES, Run, hit
-from tests.trainer.warm import Template
+from tests.trainer import preemption, runs
+from tests.trainer.preemption import PHASES, Make, hit
 
 COUNT = int(os.environ.get("PREEMPTIONS", "10"))
 SEED = int(os.environ.get("SEED", "1"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 60 * COUNT)]
-Make = Callable[..., Run]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
-    template = Template(tmp_path_factory.mktemp("warm"))
-    yield template
-    template.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tiny.Tiny:
-    return tiny.build(tmp_path_factory.mktemp("tiny"), rows=80)
-
-
-@pytest.fixture
-def make(tmp_path: Path, template: Template, data: tiny.Tiny) -> Iterator[Make]:
-    made: list[Run] = []
-
-    def new(**values: object) -> Run:
-        run = Run(tmp_path, template, data, **values)  # type: ignore[arg-type]
-        made.append(run)
-        return run
-
-    yield new
-    for run in made:
-        run.gang.kill()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.finetunejob import DataSource
+from finetune_api.data import DataSource
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.serve.questions import DEFAULT_LIMIT, Question, read_questions
 from tests.trainer import small

@@ -7,6 +7,7 @@ JSON: torch's object collectives would pickle.
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,8 +18,6 @@ class Together:
     """`alone`: rank 0 saves for everybody and asks nobody."""
 
     def __init__(self, *, alone: bool) -> None:
-        from datetime import timedelta
-
         # A slow upload of one rank makes the others wait here; the launcher's deadline is what ends it.
         self._group = None if alone else dist.new_group(backend="gloo", timeout=timedelta(days=7))
         self.rank = 0 if alone else dist.get_rank()

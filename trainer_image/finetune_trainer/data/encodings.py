@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from finetune_api.finetunejob import Data, Overflow
+from finetune_api.data import Data, Overflow
 from finetune_trainer.data.read import DataError
 from finetune_trainer.data.sources import NamedSource
 

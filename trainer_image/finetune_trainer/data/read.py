@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from finetune_api.data import DataFormat
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import DataFormat
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.jsonl import NotJsonLines, read_lines
 from finetune_trainer.data.records import Record

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_api.finetunejob import DataSource
+from finetune_api.data import DataSource
 from finetune_api.runconfig import RunConfig
 from finetune_artifacts import Entry, InvalidUri, NotFound, Store, split_uri
 from finetune_artifacts import fingerprint as artifacts_fingerprint

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.finetunejob import DataFormat
+from finetune_api.data import DataFormat
 from finetune_trainer.data.records import ROLES, Conversation, Record, TextPair, Turn, alpaca_prompt
 
 KNOWN = (

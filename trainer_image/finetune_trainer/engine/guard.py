@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import OnNaN, OnSpike, Training
+from finetune_api.training import OnNaN, OnSpike, Training
 from finetune_trainer.common.errors import RunError
 
 WARM_STEPS = 20

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import FineTuneJobSpec, MethodType
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import MethodType
 from finetune_api.reports import CheckpointReport
 from finetune_artifacts import ArtifactError
 from finetune_trainer.checkpoint.held import Held

@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType, Precision
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA, MethodType
+from finetune_api.training import Precision
 from finetune_trainer.common.errors import RunError, SpecError
 from finetune_trainer.engine.recompute import recompute_layers
 

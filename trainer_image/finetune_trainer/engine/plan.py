@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_api.finetunejob import Training
+from finetune_api.training import Training
 from finetune_trainer.common.errors import SpecError
 
 DEFAULT_EPOCHS = 3

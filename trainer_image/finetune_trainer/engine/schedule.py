@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from finetune_api.finetunejob import FineTuneJobSpec, LRScheduler, MethodType, SchedulerType
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import MethodType
+from finetune_api.training import LRScheduler, SchedulerType
 
 DEFAULT_RATE = {MethodType.LORA: 2e-4, MethodType.FULL_FINE_TUNE: 2e-5}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA, MethodType
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from finetune_api.finetunejob import Precision
 from finetune_api.served import SERVED_CHECK
+from finetune_api.training import Precision
 from finetune_artifacts import Store
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import timestamp

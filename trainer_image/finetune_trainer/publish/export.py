@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import MANIFEST
+from finetune_api.method import LoRA, MethodType
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_trainable
 from finetune_trainer.common.errors import RunError

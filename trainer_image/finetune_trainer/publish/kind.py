@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finetune_api.finetunejob import FineTuneJobSpec, MethodType
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import MethodType
 
 MERGED, ADAPTER, FULL = "Merged", "Adapter", "Full"
 

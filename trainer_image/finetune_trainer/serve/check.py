@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from finetune_api.data import DataSource
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import DataSource
 from finetune_api.reports import clip, termination_message
 from finetune_api.runconfig import TERMINATION_LOG_MAX
 from finetune_api.serveconfig import CheckReport, CheckTargets, QualityResult, ServeConfig

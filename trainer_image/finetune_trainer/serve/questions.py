@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from finetune_api.data import DataSource
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import DataSource
 from finetune_api.serveconfig import ServeConfig
 from finetune_artifacts import NotFound
 from finetune_trainer.common.errors import RunError

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from finetune_api.finetunejob import ActivationCheckpointing, FineTuneJobSpec
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.parallelism import StrategyName
+from finetune_api.training import ActivationCheckpointing
 from finetune_artifacts import open_store
 from finetune_trainer.engine import model
 from finetune_trainer.engine.context import Place

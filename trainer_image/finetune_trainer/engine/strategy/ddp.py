@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,46 +9,24 @@ import torch
 from torch import nn
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_trainer.checkpoint.held import Held, hold, zero_moments
-from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.engine.model import compute_precision
-from finetune_trainer.engine.optim import make_optimizer, set_rate
 from finetune_trainer.engine.reduce import GradientSum
+from finetune_trainer.engine.strategy.adam import WithAdam
 
 
-class DDP:
+class DDP(WithAdam):
     name = "DDP"
     lockstep = False
     spread = False
 
     def __init__(self, spec: FineTuneJobSpec, model: nn.Module, device: torch.device) -> None:
-        self.model = model
+        super().__init__(spec, model, device)
         self._precision, self._device = spec.training.precision, device
-        self._parameters = trainable_parameters(model)
-        self._optimizer = make_optimizer(spec, self._parameters.values(), device)
         self._sum = GradientSum(list(self._parameters.values()))
 
     def precision(self) -> AbstractContextManager[Any]:
         return compute_precision(self._precision, self._device)
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
-
     def norm(self) -> torch.Tensor:
         self._sum()
-        return nn.utils.get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
-
-    def update(self, rate: float, max_norm: float, norm: torch.Tensor) -> None:
-        nn.utils.clip_grads_with_norm_(self._parameters.values(), max_norm, norm)
-        set_rate(self._optimizer, rate)
-        self._optimizer.step()
-        self.skip()
-
-    def skip(self) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-
-    def held(self) -> Mapping[str, Held]:
-        return hold(self._parameters, self._optimizer)
-
-    def prepare_restore(self) -> None:
-        zero_moments(self._parameters, self._optimizer)
+        return self._norm()

@@ -18,15 +18,15 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, Offlo
 from torch.distributed.tensor import DTensor
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import FineTuneJobSpec, Precision
-from finetune_trainer.checkpoint.held import Held, first_element, hold, local, zero_moments
-from finetune_trainer.checkpoint.snapshot import trainable_parameters
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.training import Precision
+from finetune_trainer.checkpoint.held import Held, first_element, local
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.context import Place
-from finetune_trainer.engine.optim import make_optimizer, set_rate
+from finetune_trainer.engine.strategy.adam import WithAdam
 
 
-class FSDP:
+class FSDP(WithAdam):
     name = "FSDP"
     lockstep = True
     spread = True
@@ -35,7 +35,6 @@ class FSDP:
         """`model`: real weights on rank 0's CPU; on other ranks only its structure is used."""
         parallelism = spec.parallelism
         mesh = _mesh(place, ranks_per_node if parallelism.hybrid_shard else None)
-        self.model = model
         source = {name: p.detach() for name, p in model.named_parameters()} if place.rank == 0 else {}
         _to_meta(model)
         policy: dict[str, Any] = {
@@ -54,34 +53,14 @@ class FSDP:
                 module.set_gradient_divide_factor(1.0)
         store = torch.device("cpu") if parallelism.offload else place.device
         _fill(model, source, place.device, store)
-        self._parameters = trainable_parameters(model)
-        self._optimizer = make_optimizer(spec, self._parameters.values(), store)
+        super().__init__(spec, model, store)
 
     def precision(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
-
     def norm(self) -> torch.Tensor:
-        grads = [p.grad for p in self._parameters.values() if p.grad is not None]
-        norm = nn.utils.get_total_norm(grads)
+        norm = self._norm()
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-    def update(self, rate: float, max_norm: float, norm: torch.Tensor) -> None:
-        nn.utils.clip_grads_with_norm_(self._parameters.values(), max_norm, norm)
-        set_rate(self._optimizer, rate)
-        self._optimizer.step()
-        self.skip()
-
-    def skip(self) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-
-    def held(self) -> Mapping[str, Held]:
-        return hold(self._parameters, self._optimizer)
-
-    def prepare_restore(self) -> None:
-        zero_moments(self._parameters, self._optimizer)
 
 
 def decoder_layers(model: nn.Module) -> Iterator[nn.Module]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from finetune_api.finetunejob import ActivationCheckpointing, FineTuneJobSpec, LoRA, Method, MethodType
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA, Method, MethodType
 from finetune_api.parallelism import StrategyName
+from finetune_api.training import ActivationCheckpointing
 from finetune_trainer.model.estimate.memory import Setting, memory
 from finetune_trainer.model.estimate.shapes import trains_all
 from finetune_trainer.model.inspect import ModelInfo

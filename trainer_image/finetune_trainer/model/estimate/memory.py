@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA, Precision
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA
 from finetune_api.parallelism import StrategyName
+from finetune_api.training import Precision
 from finetune_trainer.model.estimate.shapes import (
     Shape,
     linear_modules,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_api.finetunejob import FineTuneJobSpec, LoRA, MethodType
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA, MethodType
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import ModelInfo
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finetune_api.finetunejob import FineTuneJobSpec, Precision
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.training import Precision
 from finetune_trainer.model.estimate.gpus import Gpu
 from finetune_trainer.model.estimate.shapes import Shape, trainable_parameters, trains_all
 from finetune_trainer.model.inspect import ModelInfo

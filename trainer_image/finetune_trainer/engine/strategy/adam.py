@@ -1,0 +1,44 @@
+"""What strategies over torch's own AdamW share: the parameters are plain tensors or DTensors, and torch knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_trainer.checkpoint.held import Held, hold, zero_moments
+from finetune_trainer.checkpoint.snapshot import trainable_parameters
+from finetune_trainer.engine.optim import make_optimizer, set_rate
+
+
+class WithAdam:
+    """The part of a Strategy that does not depend on where parameters lie."""
+
+    def __init__(self, spec: FineTuneJobSpec, model: nn.Module, device: torch.device) -> None:
+        """`device`: where the trainable parameters rest."""
+        self.model = model
+        self._parameters = trainable_parameters(model)
+        self._optimizer = make_optimizer(spec, self._parameters.values(), device)
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _norm(self) -> torch.Tensor:
+        return nn.utils.get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
+
+    def update(self, rate: float, max_norm: float, norm: torch.Tensor) -> None:
+        nn.utils.clip_grads_with_norm_(self._parameters.values(), max_norm, norm)
+        set_rate(self._optimizer, rate)
+        self._optimizer.step()
+        self.skip()
+
+    def skip(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def held(self) -> Mapping[str, Held]:
+        return hold(self._parameters, self._optimizer)
+
+    def prepare_restore(self) -> None:
+        zero_moments(self._parameters, self._optimizer)

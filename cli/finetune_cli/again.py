@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode
-from finetune_api.finetunejob import FineTuneJobSpec, OnOOM
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.reports import LastWords
+from finetune_api.training import OnOOM
 
 FINAL = frozenset(
     {

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from finetune_api.base import ApiModel, Decimal, Duration, SignedDecimal, cel, rules
-from finetune_api.finetunejob import DataSource
+from finetune_api.data import DataSource
 
 MANUAL = "Manual"
 

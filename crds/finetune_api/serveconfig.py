@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.base import WireModel
-from finetune_api.finetunejob import DataSource
+from finetune_api.data import DataSource
 from finetune_api.reports import Finite, Sentence, Timestamp, Word
 from finetune_api.rollout import QualityMetric
 

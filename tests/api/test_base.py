@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from finetune_api.duration import format_seconds, parse_duration
 from finetune_api.exitcodes import ExitCode, reason
-from finetune_api.finetunejob import FineTuneJobSpec, Stored
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import checkpoint_name, parse_checkpoint_name
+from finetune_api.storage import Stored
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1h30m", 5400), ("1.5m", 90), ("250ms", 0.25)])

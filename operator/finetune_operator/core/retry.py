@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_api.duration import parse_duration
-from finetune_api.finetunejob import FineTuneJobSpec, OnOOM
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.status import AttemptStatus, FineTuneJobStatus, Outcome
+from finetune_api.training import OnOOM
 from finetune_operator.core.names import Reason
 from finetune_operator.core.outcome import FINAL_OUTCOMES
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.duration import parse_duration
-from finetune_api.finetunejob import FineTuneJobSpec, MethodType
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import MethodType
 from finetune_api.publishing import PublishResources
 from finetune_api.runconfig import SERVED_CHECK_SCRIPT
 from finetune_api.runkey import spec_digest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from finetune_api.base import ApiModel, Duration, IntervalOrAuto, Uri
+from finetune_api.base import ApiModel, Duration, IntervalOrAuto, Uri, cel, rules
 from finetune_api.data import Data
 from finetune_api.method import Method
 from finetune_api.parallelism import Parallelism
@@ -50,6 +50,17 @@ class Checkpoint(ApiModel):
 
 
 class FineTuneJobSpec(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!(self.training.optimizer.type in ['AdamW8bit', 'Adafactor']) || "
+                "self.parallelism.strategy in ['Auto', 'DDP']",
+                "training.optimizer.type AdamW8bit and Adafactor keep state of whole matrices: DDP only; "
+                "set parallelism.strategy: DDP or Auto, or optimizer.type AdamW or Lion",
+            ),
+        )
+    )
+
     model: Model
     data: Data
     method: Method

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
@@ -14,17 +14,99 @@ class SchedulerType(StrEnum):
     COSINE = "Cosine"
     LINEAR = "Linear"
     CONSTANT = "Constant"
+    WSD = "WSD"
+    INVERSE_SQRT = "InverseSqrt"
+
+
+class DecayShape(StrEnum):
+    LINEAR = "Linear"
+    COSINE = "Cosine"
+    ONE_MINUS_SQRT = "OneMinusSqrt"
+
+
+class WSD(ApiModel):
+    """Warm-up, stable, decay: the peak is held, and the rate falls in the last part of the run only."""
+
+    decay_percent: Annotated[int, Field(ge=1, le=100, description="Of all steps: those in which it falls.")] = 10
+    shape: Annotated[
+        DecayShape, Field(description="How it falls; OneMinusSqrt is 1 - sqrt(share of the decay that is done).")
+    ] = DecayShape.LINEAR
 
 
 class LRScheduler(ApiModel):
-    type: SchedulerType = SchedulerType.COSINE
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.wsd) || self.type == 'WSD'", "the wsd block belongs to type WSD; remove it or set type: WSD"
+            ),
+        )
+    )
+
+    type: Annotated[
+        SchedulerType,
+        Field(
+            description="After the warm-up: Cosine and Linear fall to the floor at the run's end, Constant stays, WSD "
+            "stays and falls at last, InverseSqrt falls as sqrt(w / (steps since the warm-up + w)), w being the "
+            "warm-up's steps, or 10,000 without one."
+        ),
+    ] = SchedulerType.COSINE
     warmup_percent: Annotated[int, Field(ge=0, le=100)] = 3
     min_lr_percent: Annotated[int, Field(ge=0, le=100, description="Floor, as a share of learningRate.")] = 0
+    wsd: WSD | None = None
+
+
+class OptimizerType(StrEnum):
+    ADAMW = "AdamW"
+    ADAMW_8BIT = "AdamW8bit"
+    LION = "Lion"
+    ADAFACTOR = "Adafactor"
+
+
+WHOLE_STATE = (OptimizerType.ADAMW_8BIT, OptimizerType.ADAFACTOR)
+"""Their state belongs to whole matrices (rows and columns, blocks of 256 values): it cannot be cut over processes."""
+_SHARE = r"^0(\.[0-9]+)?$"
+_FACTOR = r"^(0\.[0-9]*[1-9][0-9]*|1(\.0+)?)$"
+Share = Annotated[str, Field(min_length=1, max_length=24, pattern=_SHARE)]
+"""At least 0 and less than 1."""
+Factor = Annotated[str, Field(min_length=1, max_length=24, pattern=_FACTOR)]
+"""More than 0 and at most 1."""
 
 
 class Optimizer(ApiModel):
-    type: Literal["AdamW"] = "AdamW"
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "self.type != 'Adafactor' || !(has(self.beta1) || has(self.beta2))",
+                "beta1 and beta2 belong to AdamW, AdamW8bit and Lion; Adafactor has none",
+            ),
+            cel(
+                "self.type in ['AdamW', 'AdamW8bit'] || !has(self.epsilon)",
+                "epsilon belongs to AdamW and AdamW8bit",
+            ),
+        )
+    )
+
+    type: Annotated[
+        OptimizerType,
+        Field(
+            description="State per trained parameter: AdamW 8 bytes, AdamW8bit about 2 (bitsandbytes), Lion 4, "
+            "Adafactor next to none (a row and a column of each matrix)."
+        ),
+    ] = OptimizerType.ADAMW
     weight_decay: Decimal = "0"
+    beta1: Annotated[Share, Field(description="0.9 when unset.")] | None = None
+    beta2: Annotated[Share, Field(description="0.999 when unset, 0.99 for Lion.")] | None = None
+    epsilon: Annotated[Decimal, Field(description="1e-8 when unset.")] | None = None
+    layerwise_decay: (
+        Annotated[
+            Factor,
+            Field(
+                description="Each layer learns at this factor of the rate of the one above it: layer i of L (from 0) "
+                "at factor^(L - i), what lies below the layers at factor^(L + 1), what lies above at 1."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Precision(StrEnum):
@@ -68,9 +150,12 @@ class Training(ApiModel):
 
     epochs: Annotated[int, Field(ge=1, le=1000, description="3 when neither is set.")] | None = None
     max_steps: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    learning_rate: Annotated[Decimal, Field(description="2e-4 for LoRA, 2e-5 for FullFineTune when unset.")] | None = (
-        None
-    )
+    learning_rate: (
+        Annotated[
+            Decimal, Field(description="2e-4 for LoRA, 2e-5 for FullFineTune when unset; a fifth of that for Lion.")
+        ]
+        | None
+    ) = None
     scheduler: LRScheduler = LRScheduler()
     optimizer: Optimizer = Optimizer()
     global_batch_size: (

@@ -32,6 +32,12 @@ LORA = {"method": {"type": "LoRA", "lora": {"rank": 4, "alpha": 8, "dropout": "0
 FULL = {"method": {"type": "FullFineTune", "lora": None}}
 SMOOTH = {"learningRate": "1e-3"}
 SMALL_MICRO = {"microBatchSize": 2}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "Lion": {"layerwiseDecay": "0.8"},
+    "Adafactor": {"weightDecay": "0.01"},
+    "AdamW8bit": {"beta2": "0.99"},
+}
+WSD = {"type": "WSD", "wsd": {"decayPercent": 50}}
 
 
 class Ranks:
@@ -99,7 +105,22 @@ class Ranks:
         }
 
 
+def with_optimizer(name: str) -> dict[str, Any]:
+    return {**FULL, "training": {"optimizer": {"type": name, **OPTIMIZERS[name]}, "scheduler": WSD}}
+
+
+def optimizers(ranks: Ranks) -> None:
+    for run, wanted in [
+        *((name, with_optimizer(name)) for name in OPTIMIZERS),
+        ("Lion-FSDP", {**with_optimizer("Lion"), "parallelism": {"strategy": "FSDP"}}),
+    ]:
+        ranks.train(f"{run}-whole", 1, wanted)
+        ranks.train(f"{run}-middle", 1, wanted, stop=(4, 0))
+        ranks.train(f"{run}-middle", 2, wanted)
+
+
 def two_ranks(ranks: Ranks) -> None:
+    optimizers(ranks)
     ranks.train("lora2-whole", 1, LORA)
     ranks.train("lora2-middle", 1, LORA, stop=(4, 1))
     ranks.train("lora2-middle", 2, LORA)

@@ -10,6 +10,7 @@ from torch import nn
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA
+from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.common.errors import RunError, SpecError
 from finetune_trainer.engine import model as engine
 from finetune_trainer.engine.optim import make_optimizer
@@ -78,7 +79,7 @@ def test_what_is_not_a_model_gets_words(tmp_path: Path) -> None:
 
 def test_decay_is_for_matrices(folder: Path) -> None:
     document = spec(method={"type": "FullFineTune", "lora": None}, training={"optimizer": {"weightDecay": "0.1"}})
-    optimizer = make_optimizer(document, engine.trainable(engine.build(document, folder, CPU)), CPU)
+    optimizer = make_optimizer(document, trainable_parameters(engine.build(document, folder, CPU)), CPU)
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim >= 2 for p in decayed["params"])

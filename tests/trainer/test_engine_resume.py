@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.trainer.exact import OPTIMIZERS
 from tests.trainer.ranks import Results, joined, run_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -25,6 +26,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         ("lora2-whole-1", ["lora2-epoch-1", "lora2-epoch-2", "lora2-epoch-3"]),
         ("full2-whole-1", ["full2-middle-1", "full2-middle-2"]),
         ("lora1-whole-1", ["lora1-middle-1", "lora1-middle-2"]),
+        *((f"{run}-whole-1", [f"{run}-middle-1", f"{run}-middle-2"]) for run in (*OPTIMIZERS, "Lion-FSDP")),
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
@@ -58,3 +60,14 @@ def test_training_changes_the_weights(results: Results) -> None:
     first, last = results["full2-whole-1"]["losses"]["1"], results["full2-whole-1"]["losses"]["10"]
     assert last < first
     assert torch.isfinite(torch.tensor(last))
+
+
+def test_a_sharded_lion_is_a_whole_one(results: Results) -> None:
+    ours, theirs = (list(results[f"{run}-whole-1"]["losses"].values()) for run in ("Lion-FSDP", "Lion"))
+    assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_each_optimizer_learns_in_its_own_way(results: Results) -> None:
+    runs = [list(results[f"{name}-whole-1"]["losses"].values()) for name in OPTIMIZERS]
+    assert all(losses[-1] < losses[0] for losses in runs)
+    assert len({losses[-1] for losses in runs}) == len(runs)

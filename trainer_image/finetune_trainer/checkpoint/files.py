@@ -1,7 +1,7 @@
 """The files of a checkpoint: safetensors and one JSON; nothing here can execute code when it is read.
 
 trainable.safetensors    parameters that training changes, named as in the model
-optimizer.safetensors    `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`
+optimizer.safetensors    `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`, or what else the optimizer remembers
 state.json               `Position`
 
 Where ranks hold pieces, each writes files of its own, `trainable-00001-of-00004.safetensors` and so on: a piece is

@@ -16,7 +16,10 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+STATE = frozenset(
+    {"step", "exp_avg", "exp_avg_sq", "exp_avg_scale", "exp_avg_sq_scale", "row", "column"},
+)
+"""What optimizers are known to remember; anything else might be lost, and is an error."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Held:
     local: torch.Tensor
     """Contiguous; may be empty."""
     state: Mapping[str, torch.Tensor]
-    """The optimizer's: laid out like `local`, or scalars. Empty before the first step."""
+    """The optimizer's: laid out like `local`, or scalars, or (of a whole parameter) of a shape of their own. Empty
+    before the first step."""
     shape: tuple[int, ...]
     """Of the whole parameter."""
     start: int = 0
@@ -38,6 +42,10 @@ class Held:
     def whole(self) -> bool:
         return self.local.numel() == math.prod(self.shape)
 
+    def whole_shape(self, state: torch.Tensor) -> tuple[int, ...]:
+        """Of what a state tensor is the held part of."""
+        return self.shape if state.ndim and state.numel() == self.local.numel() else tuple(state.shape)
+
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
@@ -48,7 +56,7 @@ def hold(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimize
     held = {}
     for name, parameter in parameters.items():
         state = {key: local(torch.as_tensor(value)) for key, value in optimizer.state.get(parameter, {}).items()}
-        if unknown := sorted(state.keys() - set(ADAM_STATE)):
+        if unknown := sorted(state.keys() - STATE):
             raise AssertionError(f"unknown optimizer state {unknown} of {name}")
         held[name] = Held(
             local(parameter.detach()), state, tuple(parameter.shape), first_element(parameter), _is_first(parameter)

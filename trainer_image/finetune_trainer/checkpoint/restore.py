@@ -53,9 +53,7 @@ def check(held: Mapping[str, Held], folder: Path) -> None:
     """Of rank 0, before anything is sent. Raises RunError (73) in words."""
     _check(files.read_trainable(folder), {name: piece.shape for name, piece in held.items()}, "parameter")
     states = {
-        f"{name}.{key}": piece.shape if value.ndim else ()
-        for name, piece in held.items()
-        for key, value in piece.state.items()
+        f"{name}.{key}": piece.whole_shape(value) for name, piece in held.items() for key, value in piece.state.items()
     }
     _check(files.read_optimizer(folder), states, "optimizer state")
 
@@ -79,7 +77,7 @@ def share(held: Mapping[str, Held], device: torch.device) -> None:
 
 
 def _send(target: torch.Tensor, piece: Held, source: torch.Tensor | None, device: torch.device) -> None:
-    shape = piece.shape if target.ndim else ()
+    shape = piece.whole_shape(target)
     whole = torch.empty(shape, dtype=target.dtype, device=device) if source is None else source.to(device, target.dtype)
     flat = whole.reshape(-1).contiguous()
     dist.broadcast(flat, src=0)

@@ -88,4 +88,4 @@ def _host(tensor: torch.Tensor, piece: Held) -> torch.Tensor:
     copied = tensor.detach().to("cpu", copy=True).contiguous()
     if copied.ndim == 0:
         return copied
-    return copied.reshape(piece.shape) if piece.whole else copied.reshape(-1)
+    return copied.reshape(piece.whole_shape(tensor)) if piece.whole else copied.reshape(-1)

@@ -6,14 +6,21 @@ import math
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import MethodType
-from finetune_api.training import LRScheduler, SchedulerType
+from finetune_api.training import WSD, DecayShape, LRScheduler, OptimizerType, SchedulerType
 
 DEFAULT_RATE = {MethodType.LORA: 2e-4, MethodType.FULL_FINE_TUNE: 2e-5}
+LION_SHARE = 0.2
+"""Of AdamW's rate: Lion's steps are all of one size, and larger (Chen et al. 2023, section 5, say 3 to 10 times)."""
+TIMESCALE = 10_000
+"""Of InverseSqrt without a warm-up, as transformers has it."""
 
 
 def peak_rate(spec: FineTuneJobSpec) -> float:
     rate = spec.training.learning_rate
-    return float(rate) if rate is not None else DEFAULT_RATE[spec.method.type]
+    if rate is not None:
+        return float(rate)
+    lion = spec.training.optimizer.type is OptimizerType.LION
+    return DEFAULT_RATE[spec.method.type] * (LION_SHARE if lion else 1.0)
 
 
 def learning_rate(step: int, total_steps: int, peak: float, scheduler: LRScheduler) -> float:
@@ -25,6 +32,27 @@ def learning_rate(step: int, total_steps: int, peak: float, scheduler: LRSchedul
     if scheduler.type is SchedulerType.CONSTANT:
         return peak
     floor = peak * scheduler.min_lr_percent / 100
+    return floor + (peak - floor) * _share(step, total_steps, warmup, scheduler)
+
+
+def _share(step: int, total_steps: int, warmup: int, scheduler: LRScheduler) -> float:
+    """Of what lies between floor and peak, after the warm-up."""
+    if scheduler.type is SchedulerType.INVERSE_SQRT:
+        # Vaswani et al. 2017, section 5.3, scaled to be 1 where the warm-up ends.
+        scale = warmup or TIMESCALE
+        return math.sqrt(scale / (step - warmup + scale))
+    if scheduler.type is SchedulerType.WSD:
+        return _decayed(step, total_steps, warmup, scheduler.wsd or WSD())
     done = (step - warmup) / (total_steps - warmup)
-    share = 0.5 * (1 + math.cos(math.pi * done)) if scheduler.type is SchedulerType.COSINE else 1 - done
-    return floor + (peak - floor) * share
+    return 0.5 * (1 + math.cos(math.pi * done)) if scheduler.type is SchedulerType.COSINE else 1 - done
+
+
+def _decayed(step: int, total_steps: int, warmup: int, wsd: WSD) -> float:
+    """Hu et al. 2024 (MiniCPM), section 4; 1 - sqrt after Haegele et al. 2024, section 4."""
+    begin = max(warmup, total_steps - math.ceil(total_steps * wsd.decay_percent / 100))
+    if step < begin:
+        return 1.0
+    done = (step - begin) / (total_steps - begin)
+    if wsd.shape is DecayShape.COSINE:
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1 - math.sqrt(done) if wsd.shape is DecayShape.ONE_MINUS_SQRT else 1 - done

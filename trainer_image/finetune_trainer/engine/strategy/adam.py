@@ -1,4 +1,4 @@
-"""What strategies over torch's own AdamW share: the parameters are plain tensors or DTensors, and torch knows both."""
+"""What strategies share whose optimizer works on plain tensors or DTensors: torch knows both."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_trainer.checkpoint.held import Held, hold, zero_moments
+from finetune_trainer.checkpoint.held import Held, hold
 from finetune_trainer.checkpoint.snapshot import trainable_parameters
-from finetune_trainer.engine.optim import make_optimizer, set_rate
+from finetune_trainer.engine.optim import make_optimizer, prepare, set_rate
 
 
 class WithAdam:
@@ -20,7 +20,7 @@ class WithAdam:
         """`device`: where the trainable parameters rest."""
         self.model = model
         self._parameters = trainable_parameters(model)
-        self._optimizer = make_optimizer(spec, self._parameters.values(), device)
+        self._optimizer = make_optimizer(spec, self._parameters, device)
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -41,4 +41,4 @@ class WithAdam:
         return hold(self._parameters, self._optimizer)
 
     def prepare_restore(self) -> None:
-        zero_moments(self._parameters, self._optimizer)
+        prepare(self._parameters, self._optimizer)

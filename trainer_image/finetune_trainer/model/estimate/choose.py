@@ -8,7 +8,7 @@ from dataclasses import replace
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA, Method, MethodType
 from finetune_api.parallelism import StrategyName
-from finetune_api.training import ActivationCheckpointing
+from finetune_api.training import WHOLE_STATE, ActivationCheckpointing
 from finetune_trainer.model.estimate.memory import Setting, memory
 from finetune_trainer.model.estimate.shapes import trains_all
 from finetune_trainer.model.inspect import ModelInfo
@@ -40,6 +40,8 @@ def without_estimate(spec: FineTuneJobSpec, *, world: int, on_gpu: bool) -> tupl
     wanted = spec.parallelism.strategy
     if wanted is not StrategyName.AUTO:
         return wanted, "spec.parallelism.strategy names it"
+    if spec.training.optimizer.type in WHOLE_STATE:
+        return StrategyName.DDP, f"the state of {spec.training.optimizer.type} cannot be cut over processes"
     if world == 1:
         return StrategyName.DDP, "one process has nobody to share with"
     return None if on_gpu else (StrategyName.DDP, "on CPU every process holds the whole model")
@@ -134,17 +136,18 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
         full = "training.activationCheckpointing: Full"
         yield "recompute", full, spec, replace(setting, recompute=True)
         yield "recompute", f"{one}{full}", spec, replace(smallest, recompute=True)
-    if setting.shards == 1 and setting.world > 1 and on_gpu:
+    cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE
+    if setting.shards == 1 and setting.world > 1 and cut:
         yield "shard", "parallelism.strategy: FSDP", spec, _cut(setting, setting.world)
         yield "shard", f"{one}parallelism.strategy: FSDP", spec, _cut(smallest, setting.world)
-    if not setting.offload and setting.world > 1 and on_gpu:
+    if not setting.offload and setting.world > 1 and cut:
         yield (
             "offload",
             f"{one}parallelism.strategy: FSDP with offload: true",
             spec,
             replace(_cut(smallest, setting.world), offload=True),
         )
-    for factor in (2, 4, 8) if on_gpu else ():
+    for factor in (2, 4, 8) if cut else ():
         world = setting.world * factor
         yield "gpus", f"{one}FSDP over {world} GPUs", spec, _cut(smallest, world)
     length = setting.length // 2

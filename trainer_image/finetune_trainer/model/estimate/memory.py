@@ -14,6 +14,7 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA
 from finetune_api.parallelism import StrategyName
 from finetune_api.training import Precision
+from finetune_trainer.model.estimate.optimizer import state_bytes
 from finetune_trainer.model.estimate.shapes import (
     Shape,
     linear_modules,
@@ -99,7 +100,7 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     parts = Parts(
         weights=state * (FP32 * trained + resting * frozen) // share,
         gradients=state * FP32 * trained // share,
-        optimizer=state * 2 * FP32 * trained // share,
+        optimizer=state * state_bytes(model, spec) // share,
         activations=activations,
         logits=logits,
         buffers=_buffers(model, spec, setting, resting=resting),

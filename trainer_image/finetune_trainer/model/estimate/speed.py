@@ -5,6 +5,7 @@ from __future__ import annotations
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.training import Precision
 from finetune_trainer.model.estimate.gpus import Gpu
+from finetune_trainer.model.estimate.optimizer import FP32, state_bytes
 from finetune_trainer.model.estimate.shapes import Shape, trainable_parameters, trains_all
 from finetune_trainer.model.inspect import ModelInfo
 
@@ -31,8 +32,8 @@ def tokens_per_second(model: ModelInfo, spec: FineTuneJobSpec, gpu: Gpu | None) 
 
 
 def checkpoint_bytes(model: ModelInfo, spec: FineTuneJobSpec) -> int:
-    """Trained weights and two moments, fp32; the frozen base is never saved."""
-    return 12 * trainable_parameters(model, spec)
+    """Trained weights in fp32 and what the optimizer remembers; the frozen base is never saved."""
+    return FP32 * trainable_parameters(model, spec) + state_bytes(model, spec)
 
 
 def notice_fits(size: int, step_seconds: float | None, notice: float) -> str:

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, cel, rules
 
+ALL_LINEAR = "AllLinear"
+
 
 class MethodType(StrEnum):
     FULL_FINE_TUNE = "FullFineTune"
@@ -22,7 +24,7 @@ class LoRA(ApiModel):
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]],
         Field(min_length=1, max_length=64, description="AllLinear, or module names as the model spells them."),
-    ] = ["AllLinear"]
+    ] = [ALL_LINEAR]
     rslora: bool = False
 
 

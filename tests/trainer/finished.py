@@ -13,7 +13,7 @@ from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
 from finetune_trainer.checkpoint.snapshot import Position, Snapshot, trainable_parameters
 from finetune_trainer.common.stores import open_checkpoints, open_run
-from finetune_trainer.engine.model import add_lora
+from finetune_trainer.methods.lora import add_lora
 from finetune_trainer.publish.main import publish
 from tests.trainer import small
 

@@ -14,6 +14,7 @@ from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.common.errors import RunError, SpecError
 from finetune_trainer.engine import model as engine
 from finetune_trainer.engine.optim import make_optimizer
+from finetune_trainer.methods.lora import lora_config
 from tests.trainer import runs, tiny
 
 CPU = torch.device("cpu")
@@ -88,6 +89,6 @@ def test_decay_is_for_matrices(folder: Path) -> None:
 
 
 def test_rslora_scales_by_the_root_of_the_rank() -> None:
-    config = engine.lora_config(LoRA(rank=16, alpha=32, dropout="0.05", rslora=True))
+    config = lora_config(LoRA(rank=16, alpha=32, dropout="0.05", rslora=True))
     assert config.use_rslora
     assert (config.r, config.lora_alpha, config.lora_dropout) == (16, 32, 0.05)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA
+from finetune_api.method import ALL_LINEAR, LoRA
 from finetune_api.parallelism import StrategyName
 from finetune_api.running import Resources
 from finetune_artifacts import open_store
@@ -18,7 +18,7 @@ from finetune_trainer.model.estimate.choose import choose_strategy, nearest_fits
 from finetune_trainer.model.estimate.gpus import find_gpu
 from finetune_trainer.model.estimate.judge import Judgement, judge
 from finetune_trainer.model.estimate.memory import memory
-from finetune_trainer.model.estimate.shapes import ALL_LINEAR, lora_targets, trainable_parameters
+from finetune_trainer.model.estimate.shapes import lora_targets, trainable_parameters
 from finetune_trainer.model.estimate.speed import ASSUMED_BANDWIDTH, flops_per_token, notice_fits
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 from finetune_trainer.model.quantity import human_bytes, parse_quantity
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelInfo:
 
 @pytest.mark.parametrize("targets", [[ALL_LINEAR], ["q_proj", "v_proj"], ["model.layers.1.mlp.up_proj"]])
 def test_trainable_parameters_are_those_peft_makes(model: ModelInfo, targets: list[str]) -> None:
-    from finetune_trainer.engine.model import add_lora
+    from finetune_trainer.methods.lora import add_lora
 
     lora = LoRA(rank=3, alpha=6, target_modules=targets)
     adapted: Any = add_lora(small.model(), lora)

@@ -6,7 +6,6 @@ Full fine-tuning keeps fp32 master weights and computes in bf16 by autocast. LoR
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,12 +16,11 @@ from torch import nn
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA, MethodType
+from finetune_api.method import MethodType
 from finetune_api.training import Precision
-from finetune_trainer.common.errors import RunError, SpecError
+from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.recompute import recompute_layers
-
-ALL_LINEAR = "AllLinear"
+from finetune_trainer.methods.choose import method_of
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -46,44 +44,6 @@ def load_base(folder: Path, dtype: torch.dtype) -> nn.Module:
         )
     except (OSError, ValueError, KeyError) as error:
         raise RunError(ExitCode.DATA_INVALID, f"the base model cannot be loaded: {error}") from error
-    return model
-
-
-def lora_config(lora: LoRA) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=float(lora.dropout),
-        target_modules="all-linear" if lora.target_modules == [ALL_LINEAR] else list(lora.target_modules),
-        use_rslora=lora.rslora,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-
-
-def add_lora(base: nn.Module, lora: LoRA) -> nn.Module:
-    """AllLinear: every linear layer except the output head. Raises SpecError for names the model does not have."""
-    from peft import get_peft_model
-
-    if lora.target_modules != [ALL_LINEAR]:
-        linear = sorted({name.rsplit(".", 1)[-1] for name, m in base.named_modules() if isinstance(m, nn.Linear)})
-        names = [name for name, _ in base.named_modules()]
-        for wanted in lora.target_modules:
-            if not any(name == wanted or name.endswith(f".{wanted}") for name in names):
-                raise SpecError(
-                    "spec.method.lora.targetModules",
-                    wanted,
-                    f"the model has no such module; it has {', '.join(linear)}",
-                )
-    try:
-        with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.23 for a property by its old name.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            model: nn.Module = get_peft_model(base, lora_config(lora))
-    except ValueError as error:
-        raise SpecError("spec.method.lora", lora.target_modules, str(error)) from error
     return model
 
 
@@ -114,8 +74,7 @@ def structure(spec: FineTuneJobSpec, folder: Path, *, half: bool = False, recomp
 
 
 def _adapted(spec: FineTuneJobSpec, model: nn.Module, *, recompute: bool) -> nn.Module:
-    if spec.method.type is not MethodType.FULL_FINE_TUNE:
-        model = add_lora(model, spec.method.lora or LoRA())
+    model = method_of(spec.method).apply(model)
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
     if recompute:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA, MethodType
+from finetune_api.method import ALL_LINEAR, LoRA, MethodType
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
-from finetune_trainer.model.estimate.shapes import ALL_LINEAR, linear_modules, matches
+from finetune_trainer.model.estimate.shapes import linear_modules, matches
 from finetune_trainer.model.inspect import ModelInfo
 from finetune_trainer.preflight.dataset import Sample
 from finetune_trainer.preflight.problems import wrong

@@ -63,7 +63,7 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
     session.enter("Checking")
     if kind != ADAPTER:
         check.require_same_layout(export.stored_types(base), export.stored_types(folder))
-    exported: Any = check.load_exported(base, folder, kind, torch.float32, device)
+    exported: Any = check.load_exported(spec, base, folder, kind, torch.float32, device)
     words = check.require_equivalence(exported, expected, device, "the exported folder")
     log.event("exported", kind=kind, equivalence=words)
     if kind != ADAPTER:

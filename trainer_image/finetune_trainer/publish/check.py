@@ -16,8 +16,11 @@ from typing import Any
 import torch
 
 from finetune_api.exitcodes import ExitCode
+from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.dataset import Examples
+from finetune_trainer.engine.model import load_base
+from finetune_trainer.methods.choose import method_of
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.publish.kind import ADAPTER
 
@@ -98,15 +101,13 @@ def require_same_layout(base: Mapping[str, TensorInfo], exported: Mapping[str, T
         )
 
 
-def load_exported(base: Path, folder: Path, kind: str, dtype: torch.dtype, device: torch.device) -> Any:
+def load_exported(
+    spec: FineTuneJobSpec, base: Path, folder: Path, kind: str, dtype: torch.dtype, device: torch.device
+) -> Any:
     """As a user would: plain transformers, or the adapter on top of the base."""
-    from finetune_trainer.engine.model import load_base
-
     if kind != ADAPTER:
         return load_base(folder, dtype).to(device).eval()
-    from peft import PeftModel
-
-    model: Any = PeftModel.from_pretrained(load_base(base, dtype), str(folder))
+    model: Any = method_of(spec.method).load_adapter(load_base(base, dtype), folder)
     return model.to(device).eval()
 
 

@@ -17,11 +17,11 @@ import torch
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import MANIFEST
-from finetune_api.method import LoRA, MethodType
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_trainable
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.engine.model import add_lora, load_base
+from finetune_trainer.engine.model import load_base
+from finetune_trainer.methods.choose import method_of
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import inspect_model
 from finetune_trainer.model.published import MARKER
@@ -47,8 +47,7 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: torch.device) -> Any:
     """The model as training left it, fp32, adapter on. Raises RunError (73, 72)."""
     model: Any = load_base(base, torch.float32)
-    if spec.method.type is MethodType.LORA:
-        model = add_lora(model, spec.method.lora or LoRA())
+    model = method_of(spec.method).apply(model)
     load_trainable(model, checkpoint)
     _refuse_not_finite({n: p for n, p in model.named_parameters() if p.requires_grad})
     return model.to(device).eval()
@@ -56,7 +55,7 @@ def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: t
 
 def combine(model: Any, spec: FineTuneJobSpec) -> Any:
     """The trained model with its adapter merged in fp32, where it is to be merged; `model` must not be used then."""
-    return model.merge_and_unload() if kind_of(spec) == MERGED else model
+    return method_of(spec.method).merge(model) if kind_of(spec) == MERGED else model
 
 
 def round_to_stored(model: Any, base: Path) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA, MethodType
+from finetune_api.method import ALL_LINEAR, LoRA, MethodType
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import ModelInfo
 
-ALL_LINEAR = "AllLinear"
 _NOT_LINEAR = ("embed", "wte.", "wpe.", "lm_head.", "norm.")
 
 

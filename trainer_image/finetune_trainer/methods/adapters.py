@@ -1,0 +1,44 @@
+"""What methods that peft implements have in common: its warnings, its errors in our words, loading what it saved."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from finetune_api.method import ALL_LINEAR
+from finetune_trainer.common.errors import SpecError
+
+
+def adapted(base: nn.Module, config: Any, field: str, value: object) -> nn.Module:
+    """`base` with peft's layers in it. Raises SpecError naming `field` for what peft does not take."""
+    from peft import get_peft_model
+
+    try:
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 for a property by its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            model: nn.Module = get_peft_model(base, config)
+    except ValueError as error:
+        raise SpecError(field, value, str(error)) from error
+    return model
+
+
+def load(base: nn.Module, folder: Path) -> nn.Module:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(folder))  # type: ignore[no-any-return]
+
+
+def require_modules(base: nn.Module, wanted: Sequence[str], field: str) -> None:
+    """Raises SpecError with the names that there are: peft asks only that one of several matches."""
+    if list(wanted) == [ALL_LINEAR]:
+        return
+    linear = sorted({name.rsplit(".", 1)[-1] for name, m in base.named_modules() if isinstance(m, nn.Linear)})
+    names = [name for name, _ in base.named_modules()]
+    for one in wanted:
+        if not any(name == one or name.endswith(f".{one}") for name in names):
+            raise SpecError(field, one, f"the model has no such module; it has {', '.join(linear)}")

@@ -63,7 +63,7 @@ async def event_to_status(
         first = await _delete_pods(plain, watch, pods[:1], rate)
         lab.audit.read()
         before = len(lab.audit.calls)
-        cpu, began = operator.cpu(), time.perf_counter()
+        cpu, began, waits = operator.cpu(), time.perf_counter(), _waits(operator)
         latencies = await _delete_pods(plain, watch, pods[1:], rate)
         busy = time.perf_counter() - began
         figures: Figures = {
@@ -73,12 +73,26 @@ async def event_to_status(
             "pod deleted to status p50 ms": 1000 * audit.percentile(latencies, 0.5),
             "pod deleted to status p99 ms": 1000 * audit.percentile(latencies, 0.99),
             "pod deleted samples": samples,
+            "waited for a worker, mean ms": _means(waits, _waits(operator)),
             "operator CPU share meanwhile": (operator.cpu() - cpu) / busy,
         }
         figures |= _calls(lab, before, busy) | await _reclaim_node(plain, watch, namespace)
     finally:
         following.cancel()
     return figures | {"events load": procfs.load_average(), "events RSS MiB": operator.memory()[0]}
+
+
+def _waits(operator: OperatorProcess) -> dict[str, tuple[float, float]]:
+    """By lane of the queue: (seconds, keys) so far."""
+    name, metrics = "finetune_operator_queue_wait_seconds", operator.metrics()
+    lanes = [key[1] for key in metrics if key[0] == f"{name}_count"]
+    return {lane: (metrics[f"{name}_sum", lane], metrics[f"{name}_count", lane]) for lane in lanes}
+
+
+def _means(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """Milliseconds a key waited, for each lane that had some."""
+    new = {lane: (s - before.get(lane, (0, 0))[0], n - before.get(lane, (0, 0))[1]) for lane, (s, n) in after.items()}
+    return {lane: 1000 * seconds / keys for lane, (seconds, keys) in sorted(new.items()) if keys}
 
 
 def _calls(lab: Lab, before: int, seconds: float) -> Figures:

@@ -7,6 +7,7 @@ from finetune_api.reports import Progress
 from finetune_operator.core.types import Probe
 from finetune_operator.kube.keys import job_key
 from finetune_operator.kube.probe import ProbeFailed
+from finetune_operator.shell.lanes import Lane
 from finetune_operator.shell.prober import Prober
 from tests.shell.fakeloop import clock, run, wall
 
@@ -73,7 +74,7 @@ def with_prober(story: Callable[[Prober, FakePod, list[Any]], Coroutine[Any, Any
     async def main() -> None:
         pod, woken = FakePod(), []  # type: ignore[var-annotated]
         settings.setdefault("poll_seconds", 2.0)
-        prober = Prober(pod, on_sample=lambda key, urgent: woken.append(key), clock=clock, now=wall, **settings)
+        prober = Prober(pod, on_sample=lambda key, lane: woken.append(key), clock=clock, now=wall, **settings)
         task = asyncio.create_task(prober.run())
         await story(prober, pod, woken)
         task.cancel()
@@ -128,25 +129,25 @@ def test_no_longer_wanted_is_no_longer_polled_but_the_last_sample_stays() -> Non
 def test_a_step_is_mere_progress_and_other_news_are_more() -> None:
     async def main() -> None:
         pod, told = FakePod(), []  # type: ignore[var-annotated]
-        prober = Prober(pod, on_sample=lambda key, urgent: told.append(urgent), clock=clock, now=wall, poll_seconds=2.0)
+        prober = Prober(pod, on_sample=lambda key, lane: told.append(lane), clock=clock, now=wall, poll_seconds=2.0)
         task = asyncio.create_task(prober.run())
         prober.want(KEY, probe())
         await asyncio.sleep(5)
-        assert told == [True, False, False], "the first word, then steps"
+        assert told == [Lane.WORK, Lane.PROGRESS, Lane.PROGRESS], "the first word, then steps"
         pod.stopping = True
         await asyncio.sleep(2)
-        assert told[-1] is True, "the stop arrived"
+        assert told[-1] is Lane.CHANGE, "the stop arrived"
         await asyncio.sleep(2)
-        assert told[-1] is False
+        assert told[-1] is Lane.PROGRESS
         pod.committed = 7
         await asyncio.sleep(2)
-        assert told[-1] is True, "the checkpoint that was asked for"
+        assert told[-1] is Lane.CHANGE, "the checkpoint that was asked for"
         prober.want(KEY, probe(attempt=2, uid="u2"))
         await asyncio.sleep(1)
-        assert told[-1] is True, "another attempt"
+        assert told[-1] is Lane.WORK, "another attempt"
         pod.down = True
         await asyncio.sleep(5)
-        assert told[-1] is False, "failing polls end nothing"
+        assert told[-1] is Lane.PROGRESS, "failing polls end nothing"
         task.cancel()
 
     run(main())

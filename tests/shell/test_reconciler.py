@@ -542,7 +542,7 @@ def test_a_deployment_that_is_gone_is_looked_at_no_longer(world: World) -> None:
     story(world, lambda observed: Plan(), tell)
 
 
-def test_the_timers_of_deployments_are_urgent_and_those_of_jobs_are_not(world: World) -> None:
+def test_the_timers_of_deployments_go_before_those_of_jobs(world: World) -> None:
     async def tell(rig: Rig) -> None:
         rig.plan_deployment = lambda observed: Plan(requeue_after=10.0)
         rig.add_job()

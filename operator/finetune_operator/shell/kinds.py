@@ -16,6 +16,7 @@ from finetune_operator.kube.keys import Key
 from finetune_operator.kube.observe_deployment import observe_deployment, observe_deployment_fresh
 from finetune_operator.kube.observe_job import observe_job, observe_job_fresh
 from finetune_operator.kube.store import Store
+from finetune_operator.shell.lanes import Lane
 
 PlanFn = Callable[[Observed, datetime, Config], Plan]
 DeploymentPlanFn = Callable[[DeploymentObserved, datetime, Config], Plan]
@@ -69,9 +70,9 @@ class NoScrapes:
 
 
 class Kind(Protocol):
-    """`timers_are_urgent`: whether a plan that comes back by time alone goes before mere progress."""
+    """`timers`: the lane of a plan that comes back by time alone."""
 
-    timers_are_urgent: bool
+    timers: Lane
 
     def look(self, key: Key, conflicts: Conflicts) -> Any | None: ...
 
@@ -87,7 +88,7 @@ class Kind(Protocol):
 
 
 class FineTuneJobs:
-    timers_are_urgent = False
+    timers = Lane.PROGRESS
     """Nearly all of them are the time of the next progress write."""
 
     def __init__(self, client: Client, store: Store, plan: PlanFn, polls: Polls) -> None:
@@ -114,7 +115,7 @@ class FineTuneJobs:
 
 
 class ModelDeployments:
-    timers_are_urgent = True
+    timers = Lane.CHANGE
     """The end of a pause, of a drain, of somebody's patience."""
 
     def __init__(

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from finetune_operator.core.names import KIND_DEPLOYMENT, KIND_JOB
+from finetune_operator.shell.lanes import Lane
 
 PREFIX = "finetune_operator_"
 DEPLOYMENT_PHASES = ("Pending", "Progressing", "Paused", "Healthy", "RollingBack", "Degraded")
@@ -36,6 +37,10 @@ class Metrics:
         self.reconcile_seconds = Histogram(
             PREFIX + "reconcile_seconds", "One pass over one object.", buckets=_BUCKETS, registry=r
         )
+        self.queue_wait = Histogram(
+            PREFIX + "queue_wait_seconds", "From when a key is due until a worker takes it.", ["lane"],
+            buckets=_BUCKETS, registry=r,
+        )  # fmt: skip
         self.passes = Counter(PREFIX + "reconciles", "Passes by result.", ["result"], registry=r)
         self.api_calls = Counter(
             PREFIX + "api_requests", "Calls of the API server by verb, kind and outcome.", ["verb", "kind", "outcome"],
@@ -66,6 +71,9 @@ class Metrics:
 
     def api_call(self, verb: str, kind: str, outcome: str) -> None:
         self.api_calls.labels(verb, kind, outcome).inc()
+
+    def waited(self, lane: Lane, seconds: float) -> None:
+        self.queue_wait.labels(lane.name.lower()).observe(seconds)
 
     def looked_at_engine(self, what: str, outcome: str) -> None:
         (self.scrapes if what == "scrape" else self.synthetic).labels(outcome).inc()

@@ -32,7 +32,9 @@ from finetune_operator.shell.http import LagMeter, application, serve
 from finetune_operator.shell.key import installation_key
 from finetune_operator.shell.kinds import DeploymentPlanFn, PlanFn
 from finetune_operator.shell.kopf_shell import Watches
+from finetune_operator.shell.lanes import Lane, limits
 from finetune_operator.shell.metrics import Metrics
+from finetune_operator.shell.news import take
 from finetune_operator.shell.owner import crd_reference
 from finetune_operator.shell.pace import Pace
 from finetune_operator.shell.prober import Prober
@@ -45,8 +47,6 @@ from finetune_operator.shell.tasks import before_stop, first_of, persistently
 log = logging.getLogger(__name__)
 _DRAIN = 10.0
 _STANDBY_SILENCE = 60.0
-_ROUTINE_SHARE = 4
-"""One in so many workers may be busy with mere progress."""
 
 
 def utc_now() -> datetime:
@@ -67,8 +67,9 @@ class Operator:
         self._metrics = Metrics()
         claims = partial(claims_of, config=options.plan_config(b""))
         self._store = Store(claims)
-        routine = max(1, options.workers // _ROUTINE_SHARE)
-        self._queue: WorkQueue[Key] = WorkQueue(clock=self._clock, jitter=random.random, routine_max=routine)
+        self._queue: WorkQueue[Key] = WorkQueue(
+            clock=self._clock, jitter=random.random, workers=options.workers, waited=self._metrics.waited
+        )
         self._transport = AiohttpTransport(access.server, lambda: open_session(access))
         self._client = Client(self._transport, max_writes=options.max_writes, observer=self._metrics.api_call)
         self._lag = LagMeter(self._clock, self._metrics)
@@ -94,7 +95,7 @@ class Operator:
         self._pace = Pace(
             options.progress_write_seconds,
             runs=lambda: self._prober.targets if self._prober is not None else 0,
-            places=routine,
+            places=limits(options.workers)[Lane.PROGRESS],
         )
         self._metrics.sampled(
             queue=lambda: {"ready": len(self._queue), "delayed": self._queue.delayed, "running": self._queue.running},
@@ -169,14 +170,18 @@ class Operator:
     async def _operate(self, key: bytes, lease: asyncio.Task[None], probes: ProbeClient, engines: EngineClient) -> int:
         self._prober = prober = Prober(
             probes,
-            on_sample=lambda key, urgent: self._queue.add(key, urgent=urgent),
+            on_sample=self._queue.add,
             clock=self._clock,
             now=utc_now,
             poll_seconds=self._options.poll_seconds,
             count=lambda outcome: self._metrics.probes.labels(outcome).inc(),
         )
         scraper = Scraper(
-            engines, on_look=self._queue.add, clock=self._clock, now=utc_now, count=self._metrics.looked_at_engine
+            engines,
+            on_look=lambda key: self._queue.add(key, Lane.CHANGE),
+            clock=self._clock,
+            now=utc_now,
+            count=self._metrics.looked_at_engine,
         )
         reconciler = Reconciler(
             client=self._client,
@@ -251,8 +256,8 @@ class Operator:
             self.stop()
 
     def _take_event(self, event: str | None, obj: Obj) -> None:
-        for key in self._store.apply(event, obj):
-            self._queue.add(key)
+        for key, lane in take(self._store, event, obj):
+            self._queue.add(key, lane)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

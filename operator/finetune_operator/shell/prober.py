@@ -20,6 +20,7 @@ from finetune_api.reports import Progress
 from finetune_operator.core.types import Probe, Sample
 from finetune_operator.kube.keys import Key
 from finetune_operator.kube.probe import ProbeFailed
+from finetune_operator.shell.lanes import Lane
 from finetune_operator.shell.logs import key_fields
 
 _ASK_FIRST = 1.0
@@ -55,24 +56,26 @@ class _Target:
     asks: dict[tuple[bool, str], _Ask] = field(default_factory=dict)
 
 
-def _is_milestone(last: Progress | None, sample: Sample) -> bool:
-    """More than another step: the first word of an attempt, its first step, or what became of a request to stop."""
+def _lane(last: Progress | None, sample: Sample) -> Lane:
+    """More than another step are the first word of an attempt, its first step, and what became of a request to stop."""
     new = sample.progress
     if new is None or last is None or last.attempt != new.attempt:
-        return True
-    if (last.running_at, last.stop_requested_at) != (new.running_at, new.stop_requested_at):
-        return True
-    return new.stop_requested_at is not None and last.checkpoint != new.checkpoint
+        return Lane.WORK
+    if last.stop_requested_at != new.stop_requested_at:
+        return Lane.CHANGE
+    if new.stop_requested_at is not None and last.checkpoint != new.checkpoint:
+        return Lane.CHANGE
+    return Lane.WORK if last.running_at != new.running_at else Lane.PROGRESS
 
 
 class Prober:
-    """`on_sample` is told of news, and whether they are more than progress."""
+    """`on_sample` is told of news, and how urgent they are."""
 
     def __init__(
         self,
         client: Talks,
         *,
-        on_sample: Callable[[Key, bool], None],
+        on_sample: Callable[[Key, Lane], None],
         clock: Callable[[], float],
         now: Callable[[], datetime],
         poll_seconds: float,
@@ -228,7 +231,7 @@ class Prober:
             new = Sample(probe.attempt, last, since or self._now())
         if new != old:
             self._samples[key] = new
-            self._on_sample(key, _is_milestone(last, new))
+            self._on_sample(key, _lane(last, new))
 
     async def _ask(self, key: Key, target: _Target, probe: Probe) -> None:
         for reason, stop in ((probe.stop, True), (probe.checkpoint, False)):

@@ -4,9 +4,7 @@ A key waits at most once however many events name it, and is never worked on twi
 arrives meanwhile makes it due again afterwards. Keys that fail wait longer each time, with jitter, so that a broken API
 server is not met by all of them at once.
 
-There are two lanes. What somebody changed is urgent; new progress of a run that goes on as it should is routine. A
-thousand runs have news all the time, and each costs a write: routine keys are taken only while no urgent one waits, but
-for one in five, and only so many at once, so that they never hold all workers nor crowd the API server.
+Keys wait in lanes (`shell.lanes`), the most urgent first. A key waits in the most urgent lane that anybody asked for.
 """
 
 from __future__ import annotations
@@ -16,24 +14,22 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Hashable
-from enum import IntEnum
 from typing import Generic, TypeVar
 
+from finetune_operator.shell.lanes import FOLLOW_UP, Lane, Turns
+
 K = TypeVar("K", bound=Hashable)
-_URGENT_IN_A_ROW = 4
 
 
-class Lane(IntEnum):
-    URGENT = 0
-    ROUTINE = 1
-
-
-def lane(urgent: bool) -> Lane:
-    return Lane.URGENT if urgent else Lane.ROUTINE
+def _nobody(lane: Lane, seconds: float) -> None:
+    return None
 
 
 class WorkQueue(Generic[K]):
-    """`clock` is monotonic seconds; `jitter` returns numbers in [0, 1); `routine_max` routine keys run at once."""
+    """`clock` is monotonic seconds; `jitter` returns numbers in [0, 1); `workers`: how many will take keys.
+
+    `waited` is told how long each key waited in its lane after it was due.
+    """
 
     def __init__(
         self,
@@ -42,23 +38,23 @@ class WorkQueue(Generic[K]):
         jitter: Callable[[], float],
         base: float = 1.0,
         ceiling: float = 60.0,
-        routine_max: int = 4,
+        workers: int = 16,
+        waited: Callable[[Lane, float], None] = _nobody,
     ) -> None:
         self._clock = clock
         self._jitter = jitter
         self._base = base
         self._ceiling = ceiling
-        self._routine_max = routine_max
-        self._ready: dict[Lane, deque[K]] = {Lane.URGENT: deque(), Lane.ROUTINE: deque()}
-        self._waiting: dict[K, Lane] = {}
+        self._turns = Turns(workers)
+        self._waited = waited
+        self._ready: dict[Lane, deque[K]] = {lane: deque() for lane in Lane}
+        self._waiting: dict[K, tuple[Lane, float]] = {}
         self._running: dict[K, Lane] = {}
         self._again: dict[K, Lane] = {}
         self._due: dict[K, tuple[float, Lane]] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = itertools.count()
         self._failures: dict[K, int] = {}
-        self._urgent_in_a_row = 0
-        self._routine_running = 0
         self._wake = asyncio.Event()
         self._closed = False
         self._finished = asyncio.Event()
@@ -75,33 +71,33 @@ class WorkQueue(Generic[K]):
     def running(self) -> int:
         return len(self._running)
 
-    def add(self, key: K, *, urgent: bool = True) -> None:
+    def add(self, key: K, lane: Lane = Lane.WORK) -> None:
         """Due now."""
-        self._add(key, lane(urgent))
+        self._add(key, lane)
 
     def repeat(self, key: K) -> None:
-        """Due again when the pass under way has ended, and as urgent as that was."""
-        self._add(key, self._running.get(key, Lane.URGENT))
+        """Due again when the pass under way has ended, as what follows from it."""
+        self._add(key, FOLLOW_UP[self._lane(key)])
 
-    def add_after(self, key: K, seconds: float, *, urgent: bool = True) -> None:
+    def add_after(self, key: K, seconds: float, lane: Lane = Lane.WORK) -> None:
         """Due then, or earlier if it is due earlier already."""
         if seconds <= 0:
-            self.add(key, urgent=urgent)
+            self.add(key, lane)
             return
         if key in self._waiting or key in self._again:
             return
         due = self._clock() + seconds
-        if due < self._due.get(key, (float("inf"), Lane.URGENT))[0]:
-            self._due[key] = due, lane(urgent)
+        if due < self._due.get(key, (float("inf"), lane))[0]:
+            self._due[key] = due, lane
             heapq.heappush(self._heap, (due, next(self._order), key))
             self._wake.set()
 
     def add_failed(self, key: K, *, at_least: float = 0.0) -> float:
-        """Due after the key's backoff; returns it. `forget_failures` starts over."""
+        """Due after the key's backoff, as urgent as the pass under way; returns it. `forget_failures` starts over."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(self._ceiling, self._base * 2.0 ** min(failures - 1, 30))
         delay = max(at_least, delay * (0.5 + 0.5 * self._jitter()))
-        self.add_after(key, delay)
+        self.add_after(key, delay, self._lane(key))
         return delay
 
     def forget_failures(self, key: K) -> None:
@@ -135,44 +131,50 @@ class WorkQueue(Generic[K]):
                 continue
 
     def done(self, key: K) -> None:
-        if self._running.pop(key, None) is Lane.ROUTINE:
-            self._routine_running -= 1
+        lane = self._running.pop(key, None)
+        if lane is not None:
+            self._turns.ended(lane)
             self._wake.set()
         self._finished.set()
         again = self._again.pop(key, None)
         if again is not None:
             self._add(key, again)
 
-    def _add(self, key: K, to: Lane) -> None:
+    def _lane(self, key: K) -> Lane:
+        """Of the pass under way."""
+        return self._running.get(key, Lane.WORK)
+
+    def _add(self, key: K, to: Lane, due: float | None = None) -> None:
         self._due.pop(key, None)
         if key in self._running:
             self._again[key] = min(to, self._again.get(key, to))
-        elif to < self._waiting.get(key, len(Lane)):
-            self._waiting[key] = to  # what waits in the other lane is passed over when its turn comes
-            self._ready[to].append(key)
+            return
+        known = self._waiting.get(key)
+        if known is None or to < known[0]:
+            self._waiting[key] = to, self._clock() if due is None else due
+            self._ready[to].append(key)  # in its former lane it is passed over
             self._wake.set()
+
+    def _lanes(self) -> list[Lane]:
+        """Those that have keys, most urgent first."""
+        found = []
+        for lane, ready in self._ready.items():
+            while ready and self._waiting.get(ready[0], (None,))[0] is not lane:
+                ready.popleft()
+            if ready:
+                found.append(lane)
+        return found
 
     def _next_lane(self) -> Lane | None:
         """Where the next key comes from; None: nowhere now."""
-        for name, ready in self._ready.items():
-            while ready and self._waiting.get(ready[0]) is not name:
-                ready.popleft()
-        if self._closed:
-            return None
-        routine = bool(self._ready[Lane.ROUTINE]) and self._routine_running < self._routine_max
-        if self._ready[Lane.URGENT] and not (routine and self._urgent_in_a_row >= _URGENT_IN_A_ROW):
-            return Lane.URGENT
-        return Lane.ROUTINE if routine else None
+        return None if self._closed else self._turns.choose(self._lanes())
 
-    def _pop(self, source: Lane) -> K:
-        key = self._ready[source].popleft()
-        del self._waiting[key]
-        self._running[key] = source
-        if source is Lane.ROUTINE:
-            self._routine_running += 1
-            self._urgent_in_a_row = 0
-        else:
-            self._urgent_in_a_row += 1
+    def _pop(self, lane: Lane) -> K:
+        key = self._ready[lane].popleft()
+        _, since = self._waiting.pop(key)
+        self._waited(lane, self._clock() - since)
+        self._running[key] = lane
+        self._turns.took(lane, self._lanes())
         return key
 
     def _collect(self) -> None:
@@ -180,7 +182,7 @@ class WorkQueue(Generic[K]):
         while self._heap and self._heap[0][0] <= now:
             due, _, key = heapq.heappop(self._heap)
             if key in self._due and self._due[key][0] == due:
-                self._add(key, self._due[key][1])
+                self._add(key, self._due[key][1], due)
 
     def _until_next(self) -> float | None:
         while self._heap and self._due.get(self._heap[0][2], (None,))[0] != self._heap[0][0]:

@@ -33,6 +33,7 @@ from finetune_operator.shell.kinds import (
     Polls,
     Scrapes,
 )
+from finetune_operator.shell.lanes import Lane
 from finetune_operator.shell.logs import key_fields
 from finetune_operator.shell.metrics import Metrics
 from finetune_operator.shell.pace import Pace
@@ -72,7 +73,7 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._queue = queue
-        store.wake = queue.add
+        store.wake = lambda key: queue.add(key, Lane.CHANGE)
         self._kinds: dict[str, Kind] = {FINETUNEJOBS.kind: FineTuneJobs(client, store, plan, polls or NoPolls())}
         if plan_deployment is not None:
             self._kinds[MODELDEPLOYMENTS.kind] = ModelDeployments(
@@ -143,7 +144,7 @@ class Reconciler:
         if self._conflicts.of(key):
             waits.append(RECHECK)
         if waits:
-            self._queue.add_after(key, max(0.05, min(waits)), urgent=self._kinds[key.kind].timers_are_urgent)
+            self._queue.add_after(key, max(0.05, min(waits)), self._kinds[key.kind].timers)
         return "settled"
 
     async def reconcile(self, key: Key) -> tuple[Plan, Result] | None:

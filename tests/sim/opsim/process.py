@@ -27,6 +27,7 @@ from finetune_operator.kube.keys import Key
 from finetune_operator.kube.probe import ProbeFailed
 from finetune_operator.kube.store import Store
 from finetune_operator.shell.election import Election, LeaseLost
+from finetune_operator.shell.news import take
 from finetune_operator.shell.prober import Prober
 from finetune_operator.shell.queue import WorkQueue
 from finetune_operator.shell.reconciler import Reconciler
@@ -146,7 +147,7 @@ class OperatorProcess:
         self.resync = Resync(
             self.client, self.store, enqueue=self.queue.add, clock=loop.time, interval=300.0, selectors=self._watched
         )
-        self.prober = Prober(SimTalks(sim), on_sample=self._on_sample, clock=loop.time, now=self._now, poll_seconds=2.0)
+        self.prober = Prober(SimTalks(sim), on_sample=self.queue.add, clock=loop.time, now=self._now, poll_seconds=2.0)
         self.scraper = Scraper(SimEngines(sim), on_look=self.queue.add, clock=loop.time, now=self._now)
         self.reconciler = Reconciler(
             client=self.client,
@@ -258,9 +259,6 @@ class OperatorProcess:
             await self._sim.next_change(5.0)
             await asyncio.sleep(self._rng.uniform(0.001, 0.05))
 
-    def _on_sample(self, key: Key, urgent: bool) -> None:
-        self.queue.add(key, urgent=urgent)
-
     def _take(self, kind: str | None, obj: dict[str, Any]) -> None:
-        for key in self.store.apply(kind, obj):
-            self.queue.add(key)
+        for key, lane in take(self.store, kind, obj):
+            self.queue.add(key, lane)

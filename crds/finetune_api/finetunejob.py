@@ -28,6 +28,18 @@ class Trainer(ApiModel):
 
 class Keep(ApiModel):
     last: Annotated[int, Field(ge=2, le=100)] = 2
+    best: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=10,
+                description="Besides these, the ones of lowest held-out loss: each time it is lower than ever "
+                "(evaluation.intervalSteps) a checkpoint is made, and so many are never deleted.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Checkpoint(ApiModel):
@@ -57,6 +69,10 @@ class FineTuneJobSpec(ApiModel):
                 "self.parallelism.strategy in ['Auto', 'DDP']",
                 "training.optimizer.type AdamW8bit and Adafactor keep state of whole matrices: DDP only; "
                 "set parallelism.strategy: DDP or Auto, or optimizer.type AdamW or Lion",
+            ),
+            cel(
+                "!(has(self.output.checkpoint) && self.output.checkpoint == 'Best') || has(self.checkpoint.keep.best)",
+                "output.checkpoint: Best needs checkpoints that are kept for it; set checkpoint.keep.best: 1",
             ),
         )
     )

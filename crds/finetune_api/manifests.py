@@ -47,6 +47,8 @@ class CheckpointManifest(WireModel):
     global_batch_size: int
     seed: int
     loss: float | None = None
+    eval_loss: float | None = None
+    """Held out, at exactly this step; absent where nobody looked."""
     trainable_digest: Digest
     """Over the trainable parameters by name, dtype, shape and bytes: equal weights have equal digests whatever
     the attempt or the world size that wrote them. Where ranks hold pieces, over the pieces' digests: comparable between

@@ -51,15 +51,41 @@ class OnGateFailure(StrEnum):
 
 
 class Evaluation(ApiModel):
+    interval_steps: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                description="Held-out loss during training every so many steps (progress.evalLoss), besides at each "
+                "checkpoint. Unset: once an epoch where earlyStopping or keep.best need it.",
+            ),
+        ]
+        | None
+    ) = None
     perplexity: Annotated[bool, Field(description="Held-out loss and perplexity, for base and final model.")] = True
     samples: GenerationSamples = GenerationSamples()
     gate: Annotated[list[Gate], Field(max_length=16)] = []
     on_gate_failure: OnGateFailure = OnGateFailure.BLOCK
 
 
+class PublishedCheckpoint(StrEnum):
+    LAST = "Last"
+    BEST = "Best"
+
+
 class Output(ApiModel):
     uri: Annotated[Uri, Field(description="Unset: <run directory>/model.")] | None = None
     secret_ref: SecretRef | None = None
+    checkpoint: (
+        Annotated[
+            PublishedCheckpoint,
+            Field(
+                description="Which one is published: the last, or (with checkpoint.keep.best) the one of the lowest "
+                "held-out loss during training. Last when unset."
+            ),
+        ]
+        | None
+    ) = None
     merge: Annotated[bool, Field(description="Merge the adapter into the base weights (LoRA).")] = True
 
 

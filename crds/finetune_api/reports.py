@@ -95,6 +95,8 @@ class Progress(WireModel):
     slowest_rank: int | None = None
     """Set while one rank's own work takes clearly longer than the fastest one's, step after step."""
     slowest_ratio: Finite | None = None
+    ended_early: Sentence | None = None
+    """Why training ended before its last planned step."""
     stop_requested_at: Timestamp | None = None
     updated_at: Timestamp
 

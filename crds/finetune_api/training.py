@@ -136,6 +136,14 @@ class OnSpike(StrEnum):
     STOP = "Stop"
 
 
+class EarlyStopping(ApiModel):
+    """Ends training, as a success, when the held-out loss has not become lower for a while. It is measured every
+    evaluation.intervalSteps, after each epoch when that is unset."""
+
+    patience: Annotated[int, Field(ge=1, le=1000, description="Evaluations in a row that are no better.")] = 3
+    min_delta: Annotated[Decimal, Field(description="A loss must be lower by more than this to count as better.")] = "0"
+
+
 class Training(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -196,4 +204,5 @@ class Training(ApiModel):
     ] = OnSpike.IGNORE
     spike_factor: Annotated[int, Field(ge=2, le=1000)] = 5
     on_oom: Annotated[OnOOM, Field(alias="onOOM")] = OnOOM.HALVE_MICRO_BATCH
+    early_stopping: EarlyStopping | None = None
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42

@@ -89,12 +89,16 @@ class Ranks:
             self.results[f"{run}-{attempt}"] = self.outcome(config, int(code), places)
 
     def outcome(self, config: RunConfig, code: int, places: Places) -> dict[str, Any]:
-        name, manifest = max(runs.manifests(config).items(), key=lambda item: item[1].step)
+        name, manifest = max(runs.manifests(config).items(), key=lambda item: (item[1].step, item[1].attempt))
         folder = Path(config.checkpoints_uri.removeprefix("file://")) / name
         lines = [json.loads(line) for line in (places.attempt / "metrics.jsonl").read_text().splitlines()]
         return {
             "code": code,
             "step": manifest.step,
+            "total": manifest.total_steps,
+            "kept": {n: m.eval_loss for n, m in runs.manifests(config).items()},
+            "looks": {line["step"]: line["evalLoss"] for line in lines if "evalLoss" in line},
+            "early": channel_words(places),
             "tokens": manifest.tokens,
             "digest": manifest.trainable_digest,
             "optimizer": trainable_digest(files.read_optimizer(folder)),
@@ -103,6 +107,11 @@ class Ranks:
             "rates": {line["step"]: line["learningRate"] for line in lines if "loss" in line},
             "norms": {line["step"]: line["gradNorm"] for line in lines if "loss" in line},
         }
+
+
+def channel_words(places: Places) -> str | None:
+    words = Channel(places.channel).progress().get("endedEarly")
+    return None if words is None else str(words)
 
 
 def with_optimizer(name: str) -> dict[str, Any]:
@@ -119,8 +128,26 @@ def optimizers(ranks: Ranks) -> None:
         ranks.train(f"{run}-middle", 2, wanted)
 
 
+WATCHED = {
+    **LORA,
+    "evaluation": {"intervalSteps": 2},
+    "checkpoint": {"interval": "1h", "keep": {"best": 1}},
+    "training": {"earlyStopping": {"patience": 2, "minDelta": "100"}},
+}
+"""No loss is lower by so much: over after the looks at steps 2, 4 and 6."""
+
+
+def early_stops(ranks: Ranks) -> None:
+    ranks.train("early-whole", 1, WATCHED)
+    ranks.train("early-lives", 1, WATCHED, stop=(3, 0))
+    ranks.train("early-lives", 2, WATCHED, stop=(4, 1))
+    ranks.train("early-lives", 3, WATCHED, stop=(6, 0))
+    ranks.train("early-lives", 4, WATCHED)
+
+
 def two_ranks(ranks: Ranks) -> None:
     optimizers(ranks)
+    early_stops(ranks)
     ranks.train("lora2-whole", 1, LORA)
     ranks.train("lora2-middle", 1, LORA, stop=(4, 1))
     ranks.train("lora2-middle", 2, LORA)

@@ -49,10 +49,20 @@ def trained(config: RunConfig, change: float) -> Any:
     return model.eval()
 
 
-def commit_checkpoint(config: RunConfig, *, step: int, change: float, total: int = 10) -> None:
+def commit_checkpoint(
+    config: RunConfig, *, step: int, change: float, total: int = 10, eval_loss: float | None = None
+) -> None:
     trainable = {n: p.detach().clone() for n, p in trainable_parameters(trained(config, change)).items()}
     position = Position(
-        step=step, epoch=1.0, tokens=1, loss=1.0, total_steps=total, world_size=1, global_batch_size=8, rows=48
+        step=step,
+        epoch=1.0,
+        tokens=1,
+        loss=1.0,
+        total_steps=total,
+        world_size=1,
+        global_batch_size=8,
+        rows=48,
+        eval_loss=eval_loss,
     )
     root = Path(config.runs_uri.removeprefix("file://")).parent
     scratch = root / "committing"

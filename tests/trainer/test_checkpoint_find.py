@@ -22,7 +22,7 @@ from finetune_trainer.common.stores import open_checkpoints, open_run
 from tests.trainer import runs
 
 
-def snapshot(step: int) -> Snapshot:
+def snapshot(step: int, eval_loss: float | None = None) -> Snapshot:
     position = Position(
         step=step,
         epoch=step / 10,
@@ -32,6 +32,7 @@ def snapshot(step: int) -> Snapshot:
         world_size=2,
         global_batch_size=8,
         rows=80,
+        eval_loss=eval_loss,
     )
     tensors = {"a.weight": torch.full((3, 4), float(step)), "b.weight": torch.arange(5.0)}
     optimizer = {f"{name}.exp_avg": tensor * 2 for name, tensor in tensors.items()}
@@ -54,8 +55,9 @@ class World:
     def checkpoints(self) -> Store:
         return open_checkpoints(self.config)
 
-    def save(self, step: int, attempt: int) -> str:
-        report = commit(self.at(attempt), self.run, self.checkpoints, snapshot(step), self.folder / "scratch")
+    def save(self, step: int, attempt: int, *, eval_loss: float | None = None) -> str:
+        taken = snapshot(step, eval_loss)
+        report = commit(self.at(attempt), self.run, self.checkpoints, taken, self.folder / "scratch")
         return report.uri.rsplit("/", 1)[-1]
 
     def found(self) -> str | None:

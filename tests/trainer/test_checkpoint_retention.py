@@ -47,3 +47,26 @@ def test_fenced_off_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
     world.save(4, 2)
     assert apply_retention(world.checkpoints, list_fences(world.run), keep=2) == ["step-1-a1", "step-3-a1"]
     assert world.found() == "step-4-a2"
+
+
+def test_the_best_ones_stay_however_old(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for step, loss in ((1, 1.2), (2, 1.1), (3, 1.1), (4, None), (5, 1.5), (6, None), (7, 1.6)):
+        world.save(step, 1, eval_loss=loss)
+    assert apply_retention(world.checkpoints, list_fences(world.run), keep=2, best=2) == [
+        "step-1-a1",
+        "step-4-a1",
+        "step-5-a1",
+    ]
+    assert apply_retention(world.checkpoints, list_fences(world.run), keep=2, best=1) == ["step-2-a1"]
+    assert apply_retention(world.checkpoints, list_fences(world.run), keep=2) == ["step-3-a1"]
+
+
+def test_the_best_that_a_fence_took_back_is_not_the_best(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for step, loss in ((1, 1.2), (2, 1.3), (3, 0.5)):
+        world.save(step, 1, eval_loss=loss)
+    put_fence(world.run, 2, resume_step=2, resume_attempt=1)
+    for step in (4, 5):
+        world.save(step, 2, eval_loss=1.4)
+    assert apply_retention(world.checkpoints, list_fences(world.run), keep=2, best=1) == ["step-2-a1", "step-3-a1"]

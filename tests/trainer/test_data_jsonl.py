@@ -5,8 +5,7 @@ import io
 
 import pytest
 
-from finetune_trainer.data.jsonl import read_lines
-from finetune_trainer.data.lines import Line, Unreadable
+from finetune_trainer.data.jsonl import Line, NotJsonLines, read_lines
 
 
 def lines(content: bytes, **options: object) -> list[Line]:
@@ -49,7 +48,7 @@ def test_a_bad_line_has_a_reason_and_does_not_stop_the_reading(line: bytes, word
     ],
 )
 def test_another_kind_of_file_is_named(content: bytes, words: str) -> None:
-    with pytest.raises(Unreadable, match=words):
+    with pytest.raises(NotJsonLines, match=words):
         lines(content)
 
 

@@ -40,6 +40,25 @@ def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[
     assert joined(results, parts, "rates") == reference["rates"]
 
 
+def test_it_ends_early_where_the_undisturbed_run_does(results: Results) -> None:
+    """Also when a stop came in the middle of a look, or at the very end."""
+    whole, lives = results["early-whole-1"], [results[f"early-lives-{n}"] for n in (1, 2, 3, 4)]
+    assert [life["code"] for life in lives] == [85, 85, 85, 0]
+    assert [life["step"] for life in lives] == [3, 4, 6, 6]
+    assert (lives[-1]["step"], lives[-1]["total"]) == (whole["step"], whole["total"]) == (6, 6)
+    for what in ("digest", "optimizer", "tokens"):
+        assert lives[-1][what] == whole[what]
+    looks = {step: loss for life in lives for step, loss in life["looks"].items() if int(step) % 2 == 0}
+    assert looks == whole["looks"]
+    assert "stopped early at step 6 of 10" in whole["early"] == lives[-1]["early"]
+
+
+def test_the_best_checkpoint_is_made_and_kept(results: Results) -> None:
+    whole = results["early-whole-1"]
+    best = min(whole["looks"], key=lambda step: float(whole["looks"][step]))
+    assert whole["kept"][f"step-{best}-a1"] == whole["looks"][best]
+
+
 def test_stops_at_the_asked_step(results: Results) -> None:
     assert [results[run]["step"] for run in ("lora2-middle-1", "lora2-epoch-1", "lora2-epoch-2")] == [4, 3, 6]
 

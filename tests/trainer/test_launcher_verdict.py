@@ -74,3 +74,8 @@ def test_errors_of_the_launcher_itself() -> None:
     waiting = verdict(RunError(ExitCode.WAITING, "no Secret", reason="SecretMissing"), [], stopping=False, step=0)
     assert (waiting.code, waiting.reason) == (74, "SecretMissing")
     assert verdict(RuntimeError("connection refused by store"), [], stopping=False, step=0).code == 75
+
+
+def test_the_last_words_say_that_it_ended_early() -> None:
+    found = verdict(None, [], stopping=False, step=7, early="stopped early at step 7 of 9: no better")
+    assert (found.code, found.message) == (0, "training is complete at step 7, stopped early at step 7 of 9: no better")

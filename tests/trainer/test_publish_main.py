@@ -333,3 +333,19 @@ def test_what_is_published_already_is_said_without_loading_torch(root: Path) -> 
     done = subprocess.run([sys.executable, "-c", program], env=dict(os.environ), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "already published" in done.stdout
+
+
+def test_the_best_checkpoint_is_published_when_asked_for(root: Path) -> None:
+    best = {"checkpoint": {"keep": {"best": 1}}, "output": {"checkpoint": "Best"}}
+    config = finished(root, best)
+    commit_checkpoint(config, step=4, change=0.03, eval_loss=1.1)
+    commit_checkpoint(config, step=6, change=0.04, eval_loss=1.2)
+    report = run(config, root)
+    assert (report.exit_code, report.reason) == (0, "Published")
+    assert manifest(output(root)).checkpoint_step == 4
+
+
+def test_best_without_a_measured_checkpoint_is_answered_in_words(root: Path) -> None:
+    report = run(finished(root, {"checkpoint": {"keep": {"best": 1}}, "output": {"checkpoint": "Best"}}), root)
+    assert report.exit_code == 73
+    assert "set output.checkpoint: Last" in report.message

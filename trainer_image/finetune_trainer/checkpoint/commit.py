@@ -112,6 +112,7 @@ def _commit(
         global_batch_size=position.global_batch_size,
         seed=config.spec.training.seed,
         loss=position.loss,
+        eval_loss=position.eval_loss,
         trainable_digest=_digest([part["digest"] for part in stored]),
         files=uploaded,
         seconds=round(monotonic() - snapshot.agreed_at, 3),

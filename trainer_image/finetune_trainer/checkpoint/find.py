@@ -7,6 +7,7 @@ quarantined (a note beside it, for people) and the next older one is tried.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,19 @@ def committed(checkpoints: Store, fences: list[Fence]) -> list[Candidate]:
     ]
 
 
+def by_held_out_loss(checkpoints: Store, valid: list[Candidate]) -> list[Candidate]:
+    """Those of `valid` (newest first) whose loss on held-out data is known, the lowest first; of equals the newest."""
+    known = []
+    for candidate in valid:
+        try:
+            manifest = read_manifest(checkpoints, candidate.name)
+        except ValueError:
+            continue
+        if manifest is not None and manifest.eval_loss is not None:
+            known.append((manifest.eval_loss, candidate))
+    return [candidate for _, candidate in sorted(known, key=lambda pair: pair[0])]
+
+
 def newest_valid(
     checkpoints: Store, fences: list[Fence], folder: Path, *, progress: Progress | None = None
 ) -> Found | None:
@@ -75,7 +89,23 @@ def newest_valid(
 
     Raises ArtifactError when storage fails: then nothing is known, which is not the same as nothing there.
     """
-    for candidate in candidates(checkpoints):
+    return first_valid(checkpoints, candidates(checkpoints), fences, folder, progress=progress)
+
+
+def first_valid(
+    checkpoints: Store,
+    order: Sequence[Candidate],
+    fences: list[Fence],
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+) -> Found | None:
+    """Downloads and verifies in this order, and returns the first whole checkpoint, or None. What is not whole is
+    quarantined.
+
+    Raises ArtifactError when storage fails: then nothing is known, which is not the same as nothing there.
+    """
+    for candidate in order:
         if not counts(candidate.step, candidate.attempt, fences):
             log.event("checkpoint ignored: a later attempt resumed from before it", checkpoint=candidate.name)
             continue

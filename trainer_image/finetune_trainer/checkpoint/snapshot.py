@@ -33,6 +33,10 @@ class Position:
     """Whether a row was several records; checkpoints from before packing do not say, and were not."""
     guard: dict[str, Any] | None = None
     """What `engine.guard` remembers; None in checkpoints from before it existed."""
+    watch: dict[str, Any] | None = None
+    """What `engine.watch` remembers, likewise."""
+    eval_loss: float | None = None
+    """The held-out loss of exactly this step, where it was looked at."""
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,17 @@ from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.evaluate import held_out_loss
 from finetune_trainer.engine.isolation import check_isolation
 from finetune_trainer.engine.lifeboat import Lifeboat
-from finetune_trainer.engine.loop import Lead, Loop, Start
+from finetune_trainer.engine.loop import Loop
 from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
 from finetune_trainer.engine.report import Reporter
 from finetune_trainer.engine.rows import training_rows
 from finetune_trainer.engine.seeding import seed_initialisation
+from finetune_trainer.engine.start import Lead, Start
 from finetune_trainer.engine.step import Stepper
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.choose import Choice, build, choose
+from finetune_trainer.engine.watch import Watch
 
 
 def assemble(
@@ -61,6 +63,8 @@ def assemble(
         on_gpu=place.device.type == "cuda",
         packed=rows.packed is not None,
     )
+    watch = Watch(spec, steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
+    watch.require(len(splits.validation))
     seed_initialisation(spec.training.seed)
     choice = choose(spec, places.model, plan, place, ranks_per_node=config.processes_per_node)
     strategy = build(choice, spec, places.model, place, ranks_per_node=config.processes_per_node)
@@ -100,6 +104,7 @@ def assemble(
         start,
         strategy,
         stepper,
+        watch,
         evaluate,
         agreement,
         channel,
@@ -159,7 +164,8 @@ def _saver(
         reporter.interval(lead.cadence.seconds())
         lead.metrics.upload()
         log.event("checkpoint committed", **done.to_wire())
-        for name in apply_retention(checkpoints, list_fences(run), keep=config.spec.checkpoint.keep.last):
+        keep = config.spec.checkpoint.keep
+        for name in apply_retention(checkpoints, list_fences(run), keep=keep.last, best=keep.best or 0):
             log.event("old checkpoint deleted", checkpoint=name)
 
     def alive(_bytes: int) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode
@@ -21,35 +19,18 @@ from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.clock import monotonic
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.agree import PENDING, Agreed, Agreement
-from finetune_trainer.engine.cadence import Cadence
-from finetune_trainer.engine.lifeboat import Lifeboat
-from finetune_trainer.engine.metrics import Metrics
+from finetune_trainer.engine.metrics import of_step
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.report import Reporter
+from finetune_trainer.engine.start import Lead, Start
 from finetune_trainer.engine.step import Stepper
 from finetune_trainer.engine.straggler import Slowest, Straggler, unpacked
 from finetune_trainer.engine.strategy.base import Strategy
+from finetune_trainer.engine.watch import Watch
 
 TICK_SECONDS = 0.2
 LAST_SAVE_SECONDS = 10.0
 """What a failing rank waits for a save of an earlier step, which is whole whatever has happened since."""
-
-
-@dataclass
-class Lead:
-    """What only rank 0 has."""
-
-    metrics: Metrics
-    cadence: Cadence
-    boat: Lifeboat | None = None
-
-
-@dataclass(frozen=True)
-class Start:
-    step: int = 0
-    tokens: int = 0
-    loss: float | None = None
-    guard: dict[str, Any] | None = None
 
 
 class Loop:
@@ -60,6 +41,7 @@ class Loop:
         start: Start,
         strategy: Strategy,
         stepper: Stepper,
+        watch: Watch,
         evaluate: Callable[[Callable[[], bool]], float | None],
         agreement: Agreement,
         channel: Channel,
@@ -81,6 +63,9 @@ class Loop:
         self._guard, self._busy, self._straggler = stepper.guard, stepper.busy, Straggler()
         self._slowest: Slowest | None = None
         self._guard.restore(start.guard)
+        self._watch = watch
+        watch.restore(start.watch)
+        self._saved_over = watch.over
         self._hang_seconds = parse_duration(config.spec.retry.hang_timeout)
         self._interval_steps = config.spec.checkpoint.interval_steps
         self._saved_step = start.step
@@ -103,7 +88,7 @@ class Loop:
     def _run(self) -> ExitCode:
         self._tell_interval()
         self._stage(Stage.TRAINING)
-        while self._step < self._plan.total_steps:
+        while not self._look() and self._step < self._plan.total_steps:
             agreed = self._agreement.decide(
                 stop=self._stop_wanted(),
                 save=self._save_wanted(),
@@ -117,11 +102,27 @@ class Loop:
             if agreed.save and self._step > self._saved_step:
                 self._save()
             self._train_one()
-        if self._step > self._saved_step:
+        if self._watch.over:
+            self._tell_over()
+        if self._step > self._saved_step or self._saved_over != self._watch.over:
             self._save_last()
         self._stage(Stage.DONE)
         self._agreement.barrier()
         return ExitCode.DONE
+
+    def _look(self) -> bool:
+        """The held-out loss where it is due; whether to end early. A stop that interrupts it leaves it due."""
+        if self._watch.due(self._step):
+            loss = self._held_out()
+            if loss is not None:
+                self._watch.note(self._step, loss)
+        return self._watch.over
+
+    def _tell_over(self) -> None:
+        if self._lead:
+            log.event("early stop", why=self._watch.words())
+        if self._reporter:
+            self._reporter.over(self._step, self._watch.words())
 
     def _train_one(self) -> None:
         began = monotonic()
@@ -140,19 +141,8 @@ class Loop:
         if self._lead and result.skipped:
             log.warning("batch left out", step=self._step, reason=result.skipped, skipped=self._guard.skipped)
         if self._lead:
-            self._lead.metrics.write(
-                self._step,
-                {
-                    "loss": result.loss,
-                    "learningRate": result.rate,
-                    "gradNorm": result.grad_norm,
-                    "tokensPerSecond": round(result.tokens / max(seconds, 1e-9), 1),
-                    "stepSeconds": round(seconds, 4),
-                    "dataWaitPercent": round(100 * result.data_seconds / max(seconds, 1e-9), 2),
-                    "skipped": int(result.skipped is not None) or None,
-                    "epoch": round(self._step / self._plan.steps_per_epoch, 4),
-                },
-            )
+            epoch = self._step / self._plan.steps_per_epoch
+            self._lead.metrics.write(self._step, of_step(result, seconds, epoch))
 
     def _name_slowest(self, agreed: Agreed) -> None:
         found = self._straggler.note(*unpacked(agreed.slow, agreed.fast)) if self._plan.world_size > 1 else None
@@ -169,6 +159,8 @@ class Loop:
     def _save_wanted(self) -> bool:
         """Rank 0 decides by the clock and by requests; `intervalSteps` is plain to everybody."""
         if self._interval_steps and self._step % self._interval_steps == 0:
+            return True
+        if self._watch.best_now(self._step):
             return True
         if not self._lead or not self._saver or self._saver.busy:
             return False
@@ -195,12 +187,14 @@ class Loop:
             epoch=self._step / self._plan.steps_per_epoch,
             tokens=self._tokens,
             loss=self._loss,
-            total_steps=self._plan.total_steps,
+            total_steps=self._step if self._watch.over else self._plan.total_steps,
             world_size=self._plan.world_size,
             global_batch_size=self._plan.global_batch,
             rows=self._plan.rows,
             packed=self._plan.packed,
             guard=self._guard.state(),
+            watch=self._watch.state(),
+            eval_loss=self._watch.loss(self._step),
         )
 
     def _snapshot(self) -> Snapshot:
@@ -209,7 +203,7 @@ class Loop:
         return Snapshot(self._position(), trainable, optimizer, parts, began, monotonic() - began)
 
     def _begin_save(self, *, persistent: bool) -> None:
-        self._saved_step, self._saved_at = self._step, monotonic()
+        self._saved_step, self._saved_at, self._saved_over = self._step, monotonic(), self._watch.over
         if self._saver:
             while not self._saver.wait(TICK_SECONDS):  # rank 0 heard a moment earlier that all is over
                 self._heart.beat()
@@ -221,7 +215,7 @@ class Loop:
         self._end_together(self._until(self._earlier_save_over))
         began = monotonic()
         self._begin_save(persistent=False)
-        self._held_out()
+        self._held_out_once()
         if self._lead:
             self._lead.cadence.cost(monotonic() - began)
             self._tell_interval()
@@ -235,7 +229,7 @@ class Loop:
         self._stage(Stage.SAVING)
         self._end_together(self._until(self._earlier_save_over))
         self._begin_save(persistent=False)
-        self._held_out()
+        self._held_out_once()
         self._end_together(self._until(self._committed))
 
     def _stop(self) -> ExitCode:
@@ -284,7 +278,11 @@ class Loop:
             self._heart.beat()
         return value
 
-    def _held_out(self) -> None:
+    def _held_out_once(self) -> None:
+        if self._watch.step != self._step:
+            self._held_out()
+
+    def _held_out(self) -> float | None:
         def go_on() -> bool:
             self._heart.beat()
             return not self._agreement.decide(stop=self._stop_wanted()).stop
@@ -294,6 +292,7 @@ class Loop:
             self._reporter.evaluated(loss)
         if self._lead and loss is not None:
             self._lead.metrics.write(self._step, {"evalLoss": loss})
+        return loss
 
     def _stage(self, stage: Stage) -> None:
         if self._reporter:

@@ -11,6 +11,20 @@ from finetune_api import layout
 from finetune_artifacts import ArtifactError, Store
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import timestamp
+from finetune_trainer.engine.step import StepResult
+
+
+def of_step(result: StepResult, seconds: float, epoch: float) -> dict[str, float | int | None]:
+    return {
+        "loss": result.loss,
+        "learningRate": result.rate,
+        "gradNorm": result.grad_norm,
+        "tokensPerSecond": round(result.tokens / max(seconds, 1e-9), 1),
+        "stepSeconds": round(seconds, 4),
+        "dataWaitPercent": round(100 * result.data_seconds / max(seconds, 1e-9), 2),
+        "skipped": int(result.skipped is not None) or None,
+        "epoch": round(epoch, 4),
+    }
 
 
 class Metrics:

@@ -90,6 +90,12 @@ class Reporter:
                 self._fields["evalLoss"] = loss
             self._put(now=True)
 
+    def over(self, step: int, why: str) -> None:
+        """Training ends before its last planned step."""
+        with self._lock:
+            self._fields |= {"totalSteps": step, "endedEarly": why, "etaSeconds": 0.0}
+        self._put(now=True)
+
     def committed(self, report: CheckpointReport) -> None:
         with self._lock:
             self._fields["checkpoint"] = report.to_wire()

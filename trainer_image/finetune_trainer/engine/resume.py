@@ -16,8 +16,8 @@ from finetune_trainer.common.channel import Channel
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.agree import Agreement
 from finetune_trainer.engine.context import Place
-from finetune_trainer.engine.loop import Start
 from finetune_trainer.engine.plan import BatchPlan
+from finetune_trainer.engine.start import Start
 from finetune_trainer.engine.strategy.base import Strategy
 
 
@@ -43,7 +43,7 @@ def begin(
                     f"the checkpoint {folder.name} was made with {what} {saved}, this attempt has {now}; "
                     "restore the data, or set another spec.runId to begin anew",
                 )
-        start = Start(position.step, position.tokens, position.loss, position.guard)
+        start = Start(position.step, position.tokens, position.loss, position.guard, position.watch)
         strategy.prepare_restore()
         restore.check(strategy.held(), folder)
     step, tokens = agreement.tell_all([start.step, start.tokens])
@@ -55,5 +55,5 @@ def begin(
         restore.share(strategy.held(), place.device)
     if place.rank == 0:
         log.event("resumed" if step else "starting from the base model", step=step, total_steps=plan.total_steps)
-    guard = json.loads(agreement.tell_text(json.dumps(start.guard)))
-    return start if place.rank == 0 else Start(step, tokens, guard=guard)
+    guard, watch = json.loads(agreement.tell_text(json.dumps([start.guard, start.watch])))
+    return start if place.rank == 0 else Start(step, tokens, guard=guard, watch=watch)

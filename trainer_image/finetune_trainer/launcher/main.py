@@ -130,8 +130,14 @@ class Launcher:
         if self._signalled and board.stop is None:
             board.request_stop(self._signalled)
         if board.finished:
-            step = int(board.channel.progress().get("step", 0))
-            return verdict(board.error, board.channel.errors(), stopping=board.stop is not None, step=step)
+            progress = board.channel.progress()
+            return verdict(
+                board.error,
+                board.channel.errors(),
+                stopping=board.stop is not None,
+                step=int(progress.get("step", 0)),
+                early=progress.get("endedEarly"),
+            )
         stage = board.stage
         if board.stop and stage in BEFORE_TRAINING:
             return self._stopped_unsaved("stopped before training had begun; nothing new was there to save")

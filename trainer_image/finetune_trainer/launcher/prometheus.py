@@ -16,7 +16,7 @@ def exposition(board: Board) -> str:
         ("total_steps", "Optimizer steps planned.", progress.total_steps),
         ("epoch", "Epochs done.", progress.epoch),
         ("loss", "Training loss of the last step, per target token.", progress.loss),
-        ("eval_loss", "Held-out loss at the last checkpoint.", progress.eval_loss),
+        ("eval_loss", "Held-out loss, when it was last looked at.", progress.eval_loss),
         ("tokens_per_second", "Tokens per second of the whole gang.", progress.tokens_per_second),
         ("step_seconds", "Seconds per optimizer step.", progress.step_seconds),
         ("data_wait_percent", "Share of step time spent waiting for data.", progress.data_wait_percent),

@@ -25,9 +25,14 @@ class Verdict:
     traceback: str | None = None
 
 
-def verdict(error: BaseException | None, errors: Sequence[RankError], *, stopping: bool, step: int) -> Verdict:
-    """`error`: how the launcher's work ended (None: all ranks returned 0). `errors`: what local ranks left behind."""
+def verdict(
+    error: BaseException | None, errors: Sequence[RankError], *, stopping: bool, step: int, early: str | None = None
+) -> Verdict:
+    """`error`: how the launcher's work ended (None: all ranks returned 0). `errors`: what local ranks left behind.
+    `early`: why training ended before its last planned step."""
     found = _verdict(error, errors, step)
+    if found.code == ExitCode.DONE and early:
+        return Verdict(found.code, found.reason, f"{found.message}, {early}")
     explained = found.code in (ExitCode.DONE, ExitCode.STOPPED, ExitCode.STOPPED_UNSAVED) or found.code in FINAL
     if stopping and not explained:
         return Verdict(

@@ -42,6 +42,26 @@ def check_gate(spec: FineTuneJobSpec) -> None:
             )
 
 
+def check_watch(spec: FineTuneJobSpec) -> None:
+    """What training is to decide by a held-out loss needs held-out records. Raises Problem (64)."""
+    wanted = [
+        name
+        for name, value in (
+            ("evaluation.intervalSteps", spec.evaluation.interval_steps),
+            ("training.earlyStopping", spec.training.early_stopping),
+            ("checkpoint.keep.best", spec.checkpoint.keep.best),
+        )
+        if value is not None
+    ]
+    if wanted and spec.data.validation.sources is None and spec.data.validation.percent == 0:
+        raise wrong(
+            f"spec.{wanted[0]}",
+            "the held-out loss cannot be measured: data.validation.percent is 0 and there are no validation sources, "
+            f"so nothing is held out; set one of them, or remove {' and '.join(wanted)}",
+            Reason.NOTHING_HELD_OUT,
+        )
+
+
 def check_lora_targets(spec: FineTuneJobSpec, model: ModelInfo) -> None:
     """Raises Problem (64) naming the modules that do exist."""
     lora = spec.method.lora or LoRA()

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.chunks import as_file
-from finetune_trainer.data.purpose import Kinds, accepted
-from finetune_trainer.data.read import BadRecords, read_source
+from finetune_trainer.data.read import BadRecords, read_records
 from finetune_trainer.data.records import Conversation, content_digest
 from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
 from finetune_trainer.preflight.problems import Problem, storage_in_words, waiting
@@ -48,8 +47,8 @@ def list_sources(config: RunConfig) -> Listed:
         if not files:
             raise waiting(
                 f"{named.field}.uri",
-                f"nothing is stored at {named.source.uri}: expected a file of JSON Lines, JSON, CSV, Parquet or text, "
-                "or such files below it; upload the data or correct the URI. It is looked for again",
+                f"nothing is stored at {named.source.uri}: expected a JSON Lines file, or *.jsonl files below it; "
+                "upload the data or correct the URI. It is looked for again",
                 Reason.WAITING_FOR_DATASET,
             )
         listed.append((named, files))
@@ -70,36 +69,20 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
             if budget <= 0:
                 sample.complete = False
                 break
-            left = None if limit is None else limit - taken
-            taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec))
+            taken += _read_file(named, file, budget, None if limit is None else limit - taken, bad, sample)
     sample.malformed = bad.count
     if not sample.train and sample.complete:
         raise Problem(
             ExitCode.DATA_INVALID,
             Reason.NO_RECORDS,
             "spec.data.train",
-            f"{_named(listed)} hold no usable record ({bad.count} malformed): write records into them, "
-            "or correct the URI",
+            f"{sample.files} files with {sample.bytes} bytes hold no usable record ({bad.count} malformed)",
         )
     return sample
 
 
-def _named(listed: Listed) -> str:
-    """`1 file with 0 bytes (s3://b/train.jsonl)`."""
-    files = [file for _, found in listed for file in found]
-    names = ", ".join(file.name for file in files[:3]) + (", …" if len(files) > 3 else "")
-    size = sum(file.entry.size for file in files)
-    return f"{len(files)} file{'s' * (len(files) != 1)} with {size} bytes ({names})"
-
-
 def _read_file(
-    named: NamedSource,
-    file: SourceFile,
-    budget: int,
-    limit: int | None,
-    bad: BadRecords,
-    sample: Sample,
-    kinds: Kinds,
+    named: NamedSource, file: SourceFile, budget: int, limit: int | None, bad: BadRecords, sample: Sample
 ) -> int:
     cut = file.entry.size > budget
     secret = named.source.secret_ref.name if named.source.secret_ref else None
@@ -107,8 +90,11 @@ def _read_file(
     sample.files += 1
     sample.bytes += min(file.entry.size, budget)
     with storage_in_words(f"{named.field}.uri", secret, missing=Reason.WAITING_FOR_DATASET):
-        stream = as_file(file.store, file.entry)
-        for located in read_source(stream, named, name=file.name, bad=bad, kinds=kinds, budget=budget if cut else None):
+        chunks = file.store.open_read(file.entry.path, 0, file.entry.etag)
+        stream = as_file(chunks, budget)
+        for located in read_records(
+            stream, name=file.name, source=named.field, data_format=named.source.format, bad=bad, cut=cut
+        ):
             taken += 1
             sample.records += 1
             sample.conversations += isinstance(located.record, Conversation)

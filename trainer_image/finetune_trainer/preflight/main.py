@@ -63,6 +63,7 @@ def examine(config: RunConfig) -> PreflightReport:
     """Raises RunError or ArtifactError at the first thing that is wrong."""
     spec = config.spec
     consistency.check_gate(spec)
+    consistency.check_watch(spec)
     _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
     _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
     model, revision = _step("model", lambda: _model(config), lambda found: _describe(found[0]))

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     INVALID_MODEL = "InvalidModel"
     LORA_TARGETS_NOT_FOUND = "LoRATargetsNotFound"
     GATE_NOT_MEASURED = "GateNotMeasured"
+    NOTHING_HELD_OUT = "NothingHeldOut"
     ESTIMATE_DOES_NOT_FIT = "EstimateDoesNotFit"
     OUTPUT_TAKEN = "OutputTaken"
     INVALID_DATA = "InvalidData"

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.manifests import CheckpointManifest
+from finetune_api.publishing import PublishedCheckpoint
 from finetune_api.reports import PublishReport
 from finetune_artifacts import Store
 from finetune_trainer.checkpoint.fences import list_fences
-from finetune_trainer.checkpoint.find import newest_valid
+from finetune_trainer.checkpoint.find import by_held_out_loss, committed, first_valid, newest_valid
 from finetune_trainer.common import log
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.files import write_json
@@ -97,8 +98,28 @@ def _checkpoint(session: Session) -> tuple[CheckpointManifest, Path]:
             f"the newest valid checkpoint at {where} is of step {manifest.step}, training ends at step "
             f"{manifest.total_steps}: the final checkpoint is missing or damaged",
         )
+    if session.config.spec.output.checkpoint is PublishedCheckpoint.BEST:
+        manifest, folder = _best(session)
+    else:
+        folder = found.folder
     log.event("checkpoint found", step=manifest.step, attempt=manifest.attempt, digest=manifest.trainable_digest)
-    return manifest, found.folder
+    return manifest, folder
+
+
+def _best(session: Session) -> tuple[CheckpointManifest, Path]:
+    """Of the lowest held-out loss in training; training has ended."""
+    run, checkpoints = open_run(session.config), open_checkpoints(session.config)
+    fences = list_fences(run)
+    order = by_held_out_loss(checkpoints, committed(checkpoints, fences))
+    found = first_valid(checkpoints, order, fences, session.places.scratch / "best")
+    if found is None:
+        raise RunError(
+            ExitCode.NO_CHECKPOINT,
+            f"spec.output.checkpoint is Best, and no valid checkpoint at {session.config.checkpoints_uri} has a "
+            "held-out loss; set output.checkpoint: Last to publish the last one",
+        )
+    log.event("the best checkpoint", step=found.manifest.step, eval_loss=found.manifest.eval_loss)
+    return found.manifest, found.folder
 
 
 def _ignore(_bytes: int) -> None:

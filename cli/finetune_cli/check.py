@@ -81,6 +81,8 @@ def _in_words(manifest: Manifest, detail: dict[str, Any]) -> Problem:
     where = _known(schema, ("spec", *detail["loc"]))
     kind, given = detail["type"], detail.get("input")
     path, node = dotted(where), rules.below(schema, where)
+    if kind == "value_error" and not detail["loc"]:  # what does not go together names its fields itself
+        return manifest.problem(where, str(detail["msg"]).removeprefix("Value error, "))
     shown = f"{path}: {given!r:.80}"
     if kind == "extra_forbidden":
         return manifest.problem(where, f'unknown field "{path}"', suggest.field(schema, where))

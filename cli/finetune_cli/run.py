@@ -34,6 +34,12 @@ class Options:
 def run(options: Options, voice: Voice) -> int:
     """The trainer's exit codes. Raises RunError."""
     manifest, spec = one_job(options.files, options.name, list(options.assignments))
+    if spec.is_custom:
+        raise RunError(
+            ExitCode.INVALID_SPEC,
+            f"spec.trainer.type: Custom runs a program of the image {spec.trainer.image}, and finetune run starts no "
+            "images; run the script by itself (its callback does nothing outside a pod), or apply the job to a cluster",
+        )
     gpus = places.count_gpus() if spec.resources.gpus_per_node else 0
     devices, processes = places.shape(spec, options.processes, gpus)
     voice.stage("run", f"{manifest.namespace}/{manifest.name} on this machine: {_devices(devices, processes)}")

@@ -21,10 +21,18 @@ FROZEN = (
     ("data", "spec.data"),
     ("method", "spec.method"),
     ("training", "spec.training"),
+    ("trainer.type", "spec.trainer.type"),
+    ("trainer.custom", "spec.trainer.custom"),
     ("checkpoint.uri", "spec.checkpoint.uri"),
     ("runId", "spec.runId"),
 )
-_OPTIONAL = {"spec.checkpoint.uri": "spec.checkpoint", "spec.runId": "spec"}
+_OPTIONAL = {
+    "spec.method": "spec",
+    "spec.trainer.type": "spec.trainer",
+    "spec.trainer.custom": "spec.trainer",
+    "spec.checkpoint.uri": "spec.checkpoint",
+    "spec.runId": "spec",
+}
 
 
 def _frozen_rule(label: str, path: str) -> dict[str, str]:

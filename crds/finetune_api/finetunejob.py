@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from finetune_api.base import ApiModel, Duration, IntervalOrAuto, Uri, cel, rules
+from finetune_api.custom import Trainer, TrainerType, refused
 from finetune_api.data import Data
 from finetune_api.method import Method
 from finetune_api.parallelism import Parallelism
@@ -18,12 +19,6 @@ from finetune_api.training import Training
 
 class Model(Stored):
     """The base model: a Hugging Face model directory with safetensors weights and a tokenizer."""
-
-
-class Trainer(ApiModel):
-    image: (
-        Annotated[str, Field(min_length=1, max_length=512, description="Unset: the chart's trainer image.")] | None
-    ) = None
 
 
 class Keep(ApiModel):
@@ -61,6 +56,9 @@ class Checkpoint(ApiModel):
     ] = "2m"
 
 
+_CUSTOM = "has(self.trainer) && has(self.trainer.type) && self.trainer.type == 'Custom'"
+
+
 class FineTuneJobSpec(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -74,12 +72,18 @@ class FineTuneJobSpec(ApiModel):
                 "!(has(self.output.checkpoint) && self.output.checkpoint == 'Best') || has(self.checkpoint.keep.best)",
                 "output.checkpoint: Best needs checkpoints that are kept for it; set checkpoint.keep.best: 1",
             ),
+            cel(f"has(self.method) || ({_CUSTOM})", "method is required, unless trainer.type is Custom"),
+            cel(
+                f"!has(self.method) || !({_CUSTOM})",
+                "method belongs to the built-in trainer; with trainer.type: Custom the script decides what trains",
+            ),
         )
     )
 
     model: Model
     data: Data
-    method: Method
+    # None beside a custom script only, which no code that asks for the method ever sees.
+    method: Annotated[Method, Field(description="Required, unless trainer.type is Custom.")] = None  # type: ignore[assignment]
     training: Training = Training()
     parallelism: Parallelism = Parallelism()
     trainer: Trainer = Trainer()
@@ -106,3 +110,20 @@ class FineTuneJobSpec(ApiModel):
         ]
         | None
     ) = None
+
+    @property
+    def is_custom(self) -> bool:
+        return self.trainer.type is TrainerType.CUSTOM
+
+    @model_validator(mode="after")
+    def _read_by_somebody(self) -> Self:
+        words = None
+        if self.is_custom:
+            words = refused(self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True))
+        elif self.method is None:
+            words = "spec.method: is required, unless trainer.type is Custom; for example type: LoRA"
+        elif self.trainer.custom is not None:
+            words = "spec.trainer.custom: belongs to trainer.type: Custom; remove it, or set the type"
+        if words is not None:
+            raise ValueError(words)
+        return self

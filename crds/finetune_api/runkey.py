@@ -34,12 +34,12 @@ def _training_relevant(spec: FineTuneJobSpec) -> dict[str, Any]:
     # Defaults are left out, so that a field added later with a default changes no key.
     wire = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     training = {k: v for k, v in wire.get("training", {}).items() if k not in _SAME_MODEL}
-    return {
-        "model": wire["model"]["uri"],
-        "data": _without_secrets(wire["data"]),
-        "method": wire["method"],
-        "training": training,
-    }
+    if spec.is_custom:
+        # The image is left out as for the built-in trainer: it may be repaired between attempts.
+        learns = {"custom": wire["trainer"]["custom"]}
+    else:
+        learns = {"method": wire["method"], "training": training}
+    return {"model": wire["model"]["uri"], "data": _without_secrets(wire["data"])} | learns
 
 
 def run_key(spec: FineTuneJobSpec, *, model_revision: str, data_fingerprint: str) -> str:

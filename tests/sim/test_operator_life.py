@@ -367,3 +367,22 @@ def test_start_timeout_frees_the_gpus_and_says_why() -> None:
         assert [a["outcome"] for a in status["attempts"]] == ["StartTimeout", "StartTimeout"]
         assert "Unschedulable" in status["attempts"][0]["message"]
         assert not sim.alive_pods()
+
+
+def test_a_custom_trainer_lives_under_the_same_contract() -> None:
+    """Its pod has an init container and a sidecar; notices, attempts and publishing are as for any other."""
+    custom = {"type": "Custom", "image": "own:1", "custom": {"command": ["python", "/opt/train.py"]}}
+    with Sim(17) as sim:
+        sim.submit(trainer=custom, method=None)
+        sim.start_operator()
+        sim.until(lambda: training(sim, 13))
+        node = sim.pods()[1]["spec"]["nodeName"]
+        assert [c["name"] for c in sim.pods()[1]["spec"]["initContainers"]] == ["launcher", "storage"]
+        sim.reclaim(node)
+        sim.until(lambda: bool(sim.status()["attempts"][-1]["index"] == 2 and training(sim)))
+        sim.destroy(node)
+        status = finish(sim)
+        assert status["phase"] == "Succeeded"
+        first, second = status["attempts"]
+        assert (first["outcome"], first["exitCode"], first["lostSteps"]) == ("Preempted", 85, 0)
+        assert second["startStep"] == first["endStep"]

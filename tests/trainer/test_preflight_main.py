@@ -348,3 +348,23 @@ def test_fences_of_a_former_job_in_the_run_directory_are_reported(job: Path) -> 
         fence.parent.mkdir(parents=True, exist_ok=True)
         fence.write_text("{}")
     assert run(config, job).highest_fence == 10
+
+
+def test_a_custom_jobs_storage_is_checked_and_its_data_left_to_the_script(job: Path) -> None:
+    spec = {
+        "model": {"uri": f"file://{job / 'base'}"},
+        "data": {"train": [{"uri": f"file://{job / 'train.jsonl'}"}]},
+        "trainer": {"type": "Custom", "image": "own:1", "custom": {"command": ["python", "/opt/train.py"]}},
+    }
+    wanted = small.config(job)
+    custom = wanted.model_copy(update={"spec": type(wanted.spec).model_validate(spec)})
+    (job / "train.jsonl").write_text("whatever the script reads\n")
+    shutil.rmtree(job / "base")
+    assert (run(custom, job).exit_code, run(custom, job).reason) == (69, "WaitingForModel")
+    (job / "base").mkdir()
+    (job / "base" / "weights").write_text("not one of Hugging Face's")
+    report = run(custom, job)
+    assert (report.exit_code, report.reason, report.estimate) == (0, "Accepted", None)
+    assert report.run_key
+    (job / "train.jsonl").unlink()
+    assert run(custom, job).reason == "WaitingForDataset"

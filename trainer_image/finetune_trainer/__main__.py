@@ -1,7 +1,7 @@
-"""`finetune-trainer preflight|train|publish|verify|fetch|check`: the data plane's one entry point, life cycle only.
+"""`finetune-trainer preflight|train|accompany|publish|verify|fetch|check`: the data plane's one entry point.
 
-Each subcommand imports what it needs and no more: all but train and publish run from the small image, where there is
-no torch.
+Life cycle only. Each subcommand imports what it needs and no more: all but train and publish run from the small image,
+where there is no torch.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(
-        dest="command", required=True, metavar="|".join(["preflight|train|publish", *SERVING])
+        dest="command", required=True, metavar="|".join(["preflight|train|accompany|publish", *SERVING])
     )
     for name, help_text in (
         ("preflight", "check storage, data, model and memory before a GPU is taken; no torch needed"),
         ("train", "be PID 1 of a trainer pod: fence, fetch, run the ranks, stop together, last words"),
+        ("accompany", "hold the storage of a custom trainer's pod: fence, fetch, commit, keep; no torch needed"),
         ("publish", "evaluate, merge, gate and upload the newest checkpoint's model"),
         ("verify", "is a model the one that was published, whole, and did it pass its gate; no torch needed"),
         ("fetch", "bring a published model into an engine's folder, every byte checked; no torch needed"),
@@ -103,12 +104,20 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(command: str, config: RunConfig, *, part: str = "all") -> int:
     """`part` is publish's."""
+    if command == "accompany":
+        from finetune_trainer.custom.companion import accompany
+
+        return accompany(config)
     if command != "train":
         signals.end_at_once()
     if command == "preflight":
         from finetune_trainer.preflight.main import preflight
 
         return preflight(config)
+    if command == "publish" and config.spec.is_custom:
+        from finetune_trainer.custom.publish import publish_custom
+
+        return publish_custom(config)
     if command == "publish":
         from finetune_trainer.publish.main import Part, publish
 

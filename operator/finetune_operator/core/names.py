@@ -47,6 +47,9 @@ ROLE_ROUTE = "route"
 
 CONTAINER = "main"
 """Name of the one container in each pod we make."""
+LAUNCHER_CONTAINER = "launcher"
+STORAGE_CONTAINER = "storage"
+"""Of a custom trainer's pod: a sidecar, whose ending is not the pod's."""
 GANG_SERVICE = "finetune-gang"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_operator.core.names import CONTAINER
+from finetune_operator.core.names import CONTAINER, STORAGE_CONTAINER
 from finetune_operator.core.types import Obj
 
 
@@ -100,7 +100,7 @@ def terminated(pod: Obj) -> Terminated | None:
     if pod_phase(pod) == "Failed":
         for status in init_containers(pod):
             ended = container_ended(status)
-            if ended is not None and ended.exit_code != 0:
+            if ended is not None and ended.exit_code != 0 and ended.container != STORAGE_CONTAINER:
                 return ended
     return container_ended(_container_status(pod))
 

@@ -72,6 +72,8 @@ def _placeholder() -> FineTuneJobSpec:
 
 def in_words(error: ValidationError) -> str:
     first = error.errors()[0]
+    if not first["loc"]:  # what does not go together names its fields itself
+        return str(first["msg"]).removeprefix("Value error, ")
     where = ".".join(str(part) for part in first["loc"])
     return f"spec.{where}: {first['msg']} (got {str(first.get('input'))[:80]!r})"
 

@@ -75,6 +75,8 @@ def decide(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> Again | GiveUp:
     micro, excluded, note = last.micro_batch_size, tuple(last.excluded_nodes), ""
     if last.outcome is Outcome.OUT_OF_MEMORY:
         known = micro or (status.resolved.micro_batch_size if status.resolved else None)
+        if spec.is_custom:  # its batch is in its arguments
+            return GiveUp(str(Outcome.OUT_OF_MEMORY), last.message or "")
         if spec.training.on_oom is OnOOM.FAIL or known == 1:
             return GiveUp(str(Outcome.OUT_OF_MEMORY), f"{last.message} (micro-batch {known or 'unknown'})")
         if known is not None:

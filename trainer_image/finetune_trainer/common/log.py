@@ -7,12 +7,15 @@ import sys
 import threading
 from typing import Any
 
-from pydantic.alias_generators import to_camel
-
 from finetune_trainer.common.clock import timestamp
 
 _context: dict[str, Any] = {}
 _lock = threading.Lock()
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
 
 
 def bind(**fields: Any) -> None:
@@ -22,7 +25,7 @@ def bind(**fields: Any) -> None:
 
 def event(message: str, *, level: str = "info", **fields: Any) -> None:
     """Writes one line. Values must not be secrets; exceptions are written as their text."""
-    named = {to_camel(name): value for name, value in fields.items()}
+    named = {_camel(name): value for name, value in fields.items()}
     line = {"at": timestamp(), "level": level, "message": message, **_context, **named}
     text = json.dumps(line, default=str, ensure_ascii=False)
     with _lock:

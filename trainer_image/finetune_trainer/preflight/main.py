@@ -26,7 +26,7 @@ from finetune_trainer.data.sources import fingerprint as data_fingerprint
 from finetune_trainer.model.inspect import Incomplete, ModelInfo, NotAModel, inspect_model
 from finetune_trainer.model.published import OutputTaken, find_published
 from finetune_trainer.model.quantity import human_bytes
-from finetune_trainer.preflight import consistency
+from finetune_trainer.preflight import consistency, custom
 from finetune_trainer.preflight.capacity import check_capacity
 from finetune_trainer.preflight.dataset import list_sources, read_sample
 from finetune_trainer.preflight.problems import storage_in_words, waiting, wrong
@@ -62,6 +62,8 @@ def preflight(config: RunConfig) -> int:
 def examine(config: RunConfig) -> PreflightReport:
     """Raises RunError or ArtifactError at the first thing that is wrong."""
     spec = config.spec
+    if spec.is_custom:
+        return _examine_custom(config)
     consistency.check_gate(spec)
     consistency.check_watch(spec)
     _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
@@ -117,6 +119,17 @@ def examine(config: RunConfig) -> PreflightReport:
         warnings=warnings[:8],
         at=timestamp(),
     )
+
+
+def _examine_custom(config: RunConfig) -> PreflightReport:
+    _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
+    _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
+    revision = _step("model", lambda: custom.model_revision(config), str)
+    listed = _step("dataset", lambda: list_sources(config), lambda found: f"{sum(len(f) for _, f in found)} files")
+    resolved = custom.identify(config, revision, listed)
+    report = custom.report(resolved, _published(resolved), sum(len(files) for _, files in listed))
+    _say("done", f"run key {report.run_key}: {report.message}")
+    return report
 
 
 def _writable_places(config: RunConfig) -> list[str]:

@@ -15,6 +15,7 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.runconfig import PORT, TOKEN_PATH
 from finetune_api.status import AttemptStatus, FineTuneJobStatus, Resolved
+from finetune_operator.core.builders.custom import customise
 from finetune_operator.core.builders.pod import metadata, pod_template
 from finetune_operator.core.builders.restricted import owner_reference
 from finetune_operator.core.builders.runconfig import base_run_config
@@ -129,6 +130,8 @@ def build_attempt(
         {"name": "token", "mountPath": TOKEN_PATH.rsplit("/", 1)[0], "readOnly": True}
     )
     pod["affinity"] = _affinity(meta["name"], attempt)
+    if spec.is_custom:
+        customise(pod, config)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -16,6 +16,7 @@ from finetune_api.runconfig import SERVED_CHECK_SCRIPT
 from finetune_api.runkey import spec_digest
 from finetune_api.status import PublishStatus, Resolved
 from finetune_operator.core.builders.attempt import pod_failure_policy
+from finetune_operator.core.builders.custom import publish_command, publish_resources
 from finetune_operator.core.builders.pod import metadata, pod_template
 from finetune_operator.core.builders.restricted import container_security, work_env, work_volumes
 from finetune_operator.core.builders.runconfig import base_run_config
@@ -30,6 +31,8 @@ _FIELD = "spec.publish.servedCheck"
 
 def served_image(spec: FineTuneJobSpec, config: Config) -> str | None:
     """The image the served check runs in; None: there will be no such check."""
+    if spec.is_custom:
+        return None
     check = spec.publish.served_check
     adapter = spec.method.type is not MethodType.FULL_FINE_TUNE and not spec.output.merge
     if check.enabled is False or adapter:
@@ -54,7 +57,7 @@ def build_publish(
     labels = {LABEL_ATTEMPT: str(publish.index)}
     gpus = spec.publish.resources.gpus
     if gpus is None:
-        gpus = spec.resources.gpus_per_node
+        gpus = 0 if spec.is_custom else spec.resources.gpus_per_node
     image = served_image(spec, config)
     run_config = base_run_config(
         job,
@@ -80,7 +83,16 @@ def build_publish(
         args=["publish"],
         resources=_resources(spec, spec.publish.resources, gpus),
         grace_seconds=GRACE_SECONDS,
+        accelerated=not spec.is_custom or gpus > 0,
     )
+    if spec.is_custom:
+        main = template["spec"]["containers"][0]
+        del main["args"]
+        main |= {
+            "image": config.small_image,
+            "command": publish_command(),
+            "resources": publish_resources(spec, spec.publish.resources),
+        }
     if image is not None:
         _add_check(template["spec"], spec, config, image, gpus)
     return {

@@ -22,10 +22,11 @@ class CelError(ValueError):
 
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+)|(?P<string>'[^']*'|\"[^\"]*\")|(?P<name>[A-Za-z_]\w*)|(?P<op>&&|\|\||[!=<>]=|[-!<>%+*()\[\],.]))"
+    r"\s*(?:(?P<number>\d+)|(?P<string>'[^']*'|\"[^\"]*\")|(?P<name>(?!in\b)[A-Za-z_]\w*)|(?P<op>in\b|&&|\|\||[!=<>]=|[-!<>%+*()\[\],.?:]))"
 )
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
+    "in": lambda item, items: item in items,
 }  # fmt: skip
 _SUM: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.sub}
 _PRODUCT: dict[str, Callable[[Any, Any], Any]] = {"*": operator.mul, "%": operator.mod}
@@ -95,6 +96,16 @@ class _Parser:
         return self.ahead is not None and self.ahead[0] == "op" and self.ahead[1] in texts
 
     def either(self) -> Program:
+        chosen = self._any()
+        if not self._is("?"):
+            return chosen
+        self._take()
+        yes = self.either()
+        self._take(":")
+        no = self.either()
+        return lambda env: yes(env) if chosen(env) else no(env)
+
+    def _any(self) -> Program:
         left = self._both()
         while self._is("||"):
             self._take()

@@ -45,13 +45,15 @@ def test_every_rule_of_the_crds_can_be_read(rule: str) -> None:
         ("self.a.exists(a, a.replace('_', '-').matches('^--?(x-y)(=.*)?$'))", {"a": ["--x_y=1"]}, True),
         ("self.a + 1 < self.b * 2", {"a": 1, "b": 2}, True),
         ("self.a == true || self.a == null", {"a": True}, True),
+        ("(has(self.a) ? 1 : 0) + (has(self.b) ? 1 : 0) == 1", {"a": 1, "b": 2}, False),
+        ("!(self.a in ['x', 'y']) || self.index in [1]", {"a": "y", "index": 2}, False),
     ],
 )
 def test_meaning(rule: str, value: dict[str, Any], expected: bool) -> None:
     assert bool(compile_rule(rule)({"self": value})) is expected
 
 
-@pytest.mark.parametrize("rule", ["self.a.sum()", "has(self.a", "self.a ? 1 : 2", "self.a == 1 2", ""])
+@pytest.mark.parametrize("rule", ["self.a.sum()", "has(self.a", "self.a ? 1", "self.a == 1 2", ""])
 def test_what_is_not_in_the_dialect_is_refused(rule: str) -> None:
     with pytest.raises(CelError):
         compile_rule(rule)

@@ -108,6 +108,12 @@ def gated(**changes: Any) -> dict[str, Any]:
             "evaluation.perplexity is false",
         ),
         (
+            {"training": {"earlyStopping": {"patience": 2}}, "data": {"validation": {"percent": 0}}},
+            "spec.training.earlyStopping",
+            "NothingHeldOut",
+            "remove training.earlyStopping",
+        ),
+        (
             {"method": {"lora": {"targetModules": ["q_proj", "query"]}}},
             "spec.method.lora.targetModules",
             "LoRATargetsNotFound",

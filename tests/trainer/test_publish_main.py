@@ -342,7 +342,7 @@ def test_the_best_checkpoint_is_published_when_asked_for(root: Path) -> None:
     commit_checkpoint(config, step=6, change=0.04, eval_loss=1.2)
     report = run(config, root)
     assert (report.exit_code, report.reason) == (0, "Published")
-    assert manifest(output(root)).checkpoint_step == 4
+    assert manifest(output(root)).lineage.checkpoint_step == 4
 
 
 def test_best_without_a_measured_checkpoint_is_answered_in_words(root: Path) -> None:

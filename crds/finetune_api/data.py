@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from string import Formatter
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from finetune_api.base import ApiModel, cel, rules
 from finetune_api.storage import Stored
@@ -14,14 +15,102 @@ from finetune_api.storage import Stored
 class DataFormat(StrEnum):
     AUTO = "Auto"
     MESSAGES = "Messages"
+    SHAREGPT = "ShareGPT"
     ALPACA = "Alpaca"
     PROMPT_COMPLETION = "PromptCompletion"
+    TEXT = "Text"
+    PREFERENCE = "Preference"
+    PROMPT = "Prompt"
+
+
+class TextUnit(StrEnum):
+    DOCUMENT = "Document"
+    PARAGRAPH = "Paragraph"
+    LINE = "Line"
+
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Columns(ApiModel):
+    """What the fields of a record are called in the files: `prompt: question` reads the prompt from `question`."""
+
+    messages: ColumnName | None = None
+    conversations: ColumnName | None = None
+    instruction: ColumnName | None = None
+    input: ColumnName | None = None
+    output: ColumnName | None = None
+    system: ColumnName | None = None
+    prompt: ColumnName | None = None
+    completion: ColumnName | None = None
+    text: ColumnName | None = None
+    chosen: ColumnName | None = None
+    rejected: ColumnName | None = None
+    label: ColumnName | None = None
+    reference: ColumnName | None = None
+
+
+def _named_fields_only(text: str) -> str:
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"not a template: {error}; write a brace that is text twice, {{{{ or }}}}") from None
+    for _literal, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if not name or not name.replace("-", "_").replace(" ", "_").isidentifier() or spec or conversion:
+            raise ValueError(
+                f"{{{name}}} is not a field; write its name alone between braces, such as {{question}}, "
+                "and a brace that is text twice"
+            )
+    return text
+
+
+TemplateText = Annotated[str, AfterValidator(_named_fields_only), Field(min_length=1, max_length=8192)]
+
+
+class Template(ApiModel):
+    """Makes records from columns of any name: `{question}` stands for the column of that name, `{{` for a brace."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel("has(self.user) == has(self.assistant)", "user and assistant belong together: set both or neither"),
+            cel("has(self.prompt) == has(self.completion)", "prompt and completion belong together: set both or none"),
+            cel("!has(self.system) || has(self.user)", "system goes with user and assistant"),
+            cel(
+                "(has(self.user) ? 1 : 0) + (has(self.prompt) ? 1 : 0) + (has(self.text) ? 1 : 0) == 1",
+                "set user and assistant (a chat), or prompt and completion, or text: one of the three",
+            ),
+        )
+    )
+
+    system: TemplateText | None = None
+    user: TemplateText | None = None
+    assistant: TemplateText | None = None
+    prompt: TemplateText | None = None
+    completion: TemplateText | None = None
+    text: TemplateText | None = None
 
 
 class DataSource(Stored):
-    """One JSONL file, or a prefix below which every *.jsonl file is read."""
+    """One file, or a prefix below which all files of one kind are read: *.jsonl where there are any, else Parquet,
+    else JSON, else CSV, else text."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.template) || !has(self.format) || self.format == 'Auto'",
+                "a template makes the records, so format has to be left out (or Auto)",
+            )
+        )
+    )
 
     format: DataFormat = DataFormat.AUTO
+    columns: Columns | None = None
+    template: Template | None = None
+    text_unit: (
+        Annotated[TextUnit, Field(description="What one record of a .txt file is. Unset: the whole file.")] | None
+    ) = None
     limit: Annotated[int, Field(ge=1, description="Read at most this many records.")] | None = None
 
 

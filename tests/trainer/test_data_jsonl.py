@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from finetune_trainer.data.jsonl import Line, NotJsonLines, read_lines
+from finetune_trainer.data.jsonl import read_lines
+from finetune_trainer.data.lines import Line, Unreadable
 
 
 def lines(content: bytes, **options: object) -> list[Line]:
@@ -48,7 +49,7 @@ def test_a_bad_line_has_a_reason_and_does_not_stop_the_reading(line: bytes, word
     ],
 )
 def test_another_kind_of_file_is_named(content: bytes, words: str) -> None:
-    with pytest.raises(NotJsonLines, match=words):
+    with pytest.raises(Unreadable, match=words):
         lines(content)
 
 

@@ -63,8 +63,8 @@ def test_a_format_named_in_the_spec_is_held_to() -> None:
 
 
 def test_a_file_of_another_kind_is_named_at_once() -> None:
-    with pytest.raises(DataError, match=r"s3://b/train.jsonl is gzip-compressed; decompress it first"):
-        read([b"\x1f\x8b\x08"], allowed=100)
+    with pytest.raises(DataError, match=r"s3://b/train.jsonl is zstd-compressed; decompress it first"):
+        read([b"\x28\xb5\x2f\xfd"], allowed=100)
 
 
 def test_places_name_file_and_line() -> None:

@@ -17,6 +17,12 @@ ASSISTANT = {"role": "assistant", "content": "hello"}
         ({"instruction": "a", "output": "b"}, DataFormat.ALPACA),
         ({"prompt": "a", "completion": "b"}, DataFormat.PROMPT_COMPLETION),
         ({"completion": "b"}, DataFormat.PROMPT_COMPLETION),
+        ({"prompt": "a", "completion": "b", "label": True}, DataFormat.PROMPT_COMPLETION),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, DataFormat.PREFERENCE),
+        ({"rejected": "c"}, DataFormat.PREFERENCE),
+        ({"conversations": []}, DataFormat.SHAREGPT),
+        ({"prompt": "a"}, DataFormat.PROMPT),
+        ({"text": "a"}, DataFormat.TEXT),
         ({"messages": [], "prompt": "kept as metadata"}, DataFormat.MESSAGES),
     ],
 )
@@ -27,9 +33,6 @@ def test_detects_the_format(document: dict, expected: DataFormat) -> None:
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ({"conversations": []}, "ShareGPT"),
-        ({"chosen": "a", "rejected": "b"}, "preference"),
-        ({"text": "a"}, "raw text"),
         ({"question": "a", "answer": "b"}, "'answer', 'question'"),
         ({}, "none"),
     ],

@@ -24,7 +24,8 @@ from finetune_trainer.data.encodings import Encodings, EncodingsWriter
 from finetune_trainer.data.fetch import local_files
 from finetune_trainer.data.once import made_once
 from finetune_trainer.data.packed import Packed
-from finetune_trainer.data.read import BadRecords, DataError, read_records
+from finetune_trainer.data.purpose import Kinds, accepted
+from finetune_trainer.data.read import BadRecords, DataError, read_source
 from finetune_trainer.data.records import content_digest
 from finetune_trainer.data.sources import NamedSource, named_sources
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
@@ -185,7 +186,8 @@ def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heart
     bad = BadRecords(data.max_bad_records)
     with EncodingsWriter(work, data) as writer:
         for named in named_sources(config):
-            _encode_source(named, local_files(folder, named), folder, writer, encoder, bad, heartbeat)
+            files = local_files(folder, named)
+            _encode_source(named, files, folder, writer, encoder, bad, heartbeat, accepted(config.spec))
         if writer.finish(bad.count) == 0:
             raise DataError(
                 "spec.data.train",
@@ -203,6 +205,7 @@ def _encode_source(
     encoder: Encoder,
     bad: BadRecords,
     heartbeat: Callable[[int], None],
+    kinds: Kinds,
 ) -> None:
     taken = 0
     uri = named.source.uri.rstrip("/")
@@ -210,9 +213,7 @@ def _encode_source(
         relative = path.relative_to(folder / named.folder).as_posix()
         name = uri if len(files) == 1 and uri.endswith(f"/{relative}") else f"{uri}/{relative}"
         with path.open("rb") as stream:
-            for located in read_records(
-                stream, name=name, source=named.field, data_format=named.source.format, bad=bad
-            ):
+            for located in read_source(stream, named, name=name, bad=bad, kinds=kinds):
                 if named.source.limit is not None and taken >= named.source.limit:
                     return
                 try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_trainer.data.read import DataError
-from finetune_trainer.data.records import Conversation, Record, TextPair
+from finetune_trainer.data.records import Conversation, Document, Record, TextPair
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -56,6 +56,12 @@ class Encoder:
             ids, targets = self._segments([(record.prompt, False), (record.completion, True)])
             ids, targets = self._prefix + ids, [False] * len(self._prefix) + targets
             return Encoded(*self._ended(ids, targets))
+        if isinstance(record, Document):
+            ids, targets = self._segments([(record.text, True)])
+            ids, targets = self._prefix + ids, [False] * len(self._prefix) + targets
+            return Encoded(*self._ended(ids, targets))
+        if not isinstance(record, Conversation):
+            raise TypeError(f"{type(record).__name__} has encodings of its own")
         if not self._has_template:
             raise DataError(
                 "spec.model.uri",

@@ -9,45 +9,33 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from finetune_trainer.data.lines import MAX_LINE_BYTES, Line, Unreadable
 from finetune_trainer.data.validate import BadRecord
 
-MAX_LINE_BYTES = 16 << 20
 _MAGIC = {
     codecs.BOM_UTF16_LE: "is UTF-16 text; save it as UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16 text; save it as UTF-8",
     b"\x1f\x8b": "is gzip-compressed; decompress it first",
     b"PAR1": "is a Parquet file; expected JSON Lines",
-    b"PK\x03\x04": "is a zip archive; expected JSON Lines",
-    b"\x28\xb5\x2f\xfd": "is zstd-compressed; decompress it first",
+    b"PK\x03\x04": "is a zip archive; unpack it first",
+    b"\x28\xb5\x2f\xfd": "is zstd-compressed; decompress it first, or compress it with gzip",
+    b"BZh": "is bzip2-compressed; decompress it first, or compress it with gzip",
+    b"\xfd7zXZ\x00": "is xz-compressed; decompress it first, or compress it with gzip",
 }
-
-
-class NotJsonLines(ValueError):
-    """The whole file is something else; the text completes the sentence `<file> …`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A non-blank line: its number (from 1) and either its document or the reason why there is none."""
-
-    number: int
-    document: dict[str, Any] | None
-    problem: str | None
 
 
 def read_lines(stream: BinaryIO, *, cut: bool = False, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
     """Every non-blank line. With `cut` the stream ends in the middle of a file: its last, unfinished line is left out.
 
-    Raises NotJsonLines when the first bytes say that this is no text file.
+    Raises Unreadable when the first bytes say that this is no text file.
     """
     number = 0
     while raw := stream.readline(max_line_bytes + 1):
         number += 1
         if number == 1:
-            _refuse_other_files(raw)
+            refuse_other_files(raw)
             raw = raw.removeprefix(codecs.BOM_UTF8)
         if not raw.endswith(b"\n"):
             too_long = len(raw) > max_line_bytes
@@ -94,10 +82,11 @@ def _skip_rest(stream: BinaryIO, chunk: int) -> bool:
     return False
 
 
-def _refuse_other_files(start: bytes) -> None:
+def refuse_other_files(start: bytes) -> None:
+    """Raises Unreadable when the first bytes are those of a known kind of file that is not text."""
     for magic, words in _MAGIC.items():
         if start.startswith(magic):
-            raise NotJsonLines(words)
+            raise Unreadable(words)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from finetune_api.data import DataFormat
+from finetune_api.data import DataFormat, TextUnit
 from finetune_api.exitcodes import ExitCode
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.data.jsonl import NotJsonLines, read_lines
+from finetune_trainer.data.files import open_rows
+from finetune_trainer.data.lines import Rows, Unreadable
+from finetune_trainer.data.parts import BadRecord
+from finetune_trainer.data.purpose import Kinds, require
 from finetune_trainer.data.records import Record
-from finetune_trainer.data.validate import BadRecord, detect, validate
+from finetune_trainer.data.shape import Shape, from_cells, shape_of
+from finetune_trainer.data.sources import NamedSource
+from finetune_trainer.data.validate import detect, validate
 
 _SHOWN = 3
 
@@ -59,45 +64,88 @@ class Located:
 
     record: Record
     place: str
+    document: dict[str, Any]
+    """As the file has it."""
+
+
+def read_source(
+    stream: BinaryIO, named: NamedSource, *, name: str, bad: BadRecords, kinds: Kinds | None, budget: int | None = None
+) -> Iterator[Located]:
+    """The records of one of a source's files, read as its place in the spec says; see `read_records`."""
+    source = named.source
+    return read_records(
+        stream,
+        name=name,
+        source=named.field,
+        data_format=source.format,
+        bad=bad,
+        shape=shape_of(source),
+        text_unit=source.text_unit,
+        kinds=kinds,
+        budget=budget,
+    )
 
 
 def read_records(
-    stream: BinaryIO, *, name: str, source: str, data_format: DataFormat, bad: BadRecords, cut: bool = False
+    stream: BinaryIO,
+    *,
+    name: str,
+    source: str,
+    data_format: DataFormat,
+    bad: BadRecords,
+    shape: Shape | None = None,
+    text_unit: TextUnit | None = None,
+    kinds: Kinds | None = None,
+    budget: int | None = None,
 ) -> Iterator[Located]:
     """Every good record of one file; bad ones go to `bad`.
 
-    `name` is the file as the user knows it, `source` the spec's path (`spec.data.train[0]`). With `cut` the stream
-    is the beginning of a larger file.
+    `name` is the file as the user knows it, `source` the spec's path (`spec.data.train[0]`). With `budget` the stream
+    is longer, and only about so many bytes of it are read. `kinds`: the record types that are of use; None: all.
     """
-    expected: DataFormat | None = None if data_format is DataFormat.AUTO else data_format
-    decided_at = 0
     try:
-        for line in read_lines(stream, cut=cut):
-            place = f"{name} line {line.number}"
-            if line.document is None:
-                bad.add(source, place, line.problem or "")
-                continue
-            try:
-                if expected is None:
-                    found = detect(line.document)
-                    record = validate(line.document, found)
-                    expected, decided_at = found, line.number
-                else:
-                    if decided_at:
-                        _same_format(line.document, expected, decided_at)
-                    record = validate(line.document, expected)
-            except BadRecord as error:
-                bad.add(source, place, str(error))
-                continue
-            yield Located(record, place)
-    except NotJsonLines as error:
+        rows = open_rows(stream, name, data_format=data_format, text_unit=text_unit, budget=budget)
+        yield from _records(rows, name, source, shape or Shape(data_format), bad, kinds)
+    except Unreadable as error:
         raise DataError(source, f"{source}: {name} {error}") from None
 
 
-def _same_format(document: dict[str, object], expected: DataFormat, decided_at: int) -> None:
+def _records(
+    rows: Rows, name: str, source: str, shape: Shape, bad: BadRecords, kinds: Kinds | None
+) -> Iterator[Located]:
+    shape.check(rows)
+    expected: DataFormat | None = None if shape.data_format is DataFormat.AUTO else shape.data_format
+    decided_at = 0
+    for line in rows.lines:
+        place = f"{name} {rows.unit} {line.number}"
+        if line.document is None:
+            bad.add(source, place, line.problem or "")
+            continue
+        try:
+            document = line.document if shape.plain else shape.apply(line.document)
+            if rows.cells:
+                document = from_cells(document)
+            if expected is None:
+                found = detect(document)
+                record = validate(document, found)
+                expected, decided_at = found, line.number
+            else:
+                if decided_at:
+                    _same_format(document, expected, f"{rows.unit} {decided_at}")
+                record = validate(document, expected)
+            if kinds:
+                require(record, kinds)
+        except BadRecord as error:
+            bad.add(source, place, str(error))
+            continue
+        yield Located(record, place, line.document)
+
+
+def _same_format(document: dict[str, object], expected: DataFormat, decided_at: str) -> None:
     found = detect(document)
-    if found is not expected:
-        raise BadRecord(
-            f"looks like {found}, but the file began as {expected} (line {decided_at}); "
-            "keep one format per file, in sources of their own"
-        )
+    if found is expected or (found is DataFormat.PROMPT and expected is DataFormat.PROMPT_COMPLETION):
+        return  # of the second, validation says what is missing
+    raise BadRecord(
+        f"looks like {found}, but the file began as {expected} ({decided_at}); "
+        "keep one format per file, in sources of their own"
+    )

@@ -1,7 +1,8 @@
 """A training record in one form, whatever format it was written in.
 
-Everything after validation (split, tokenization, evaluation) knows two shapes only: a conversation whose turns are
-trained or not, and a plain prompt with its completion. No torch and no transformers here: preflight uses it too.
+Everything after validation (split, tokenization, evaluation) knows these shapes only: a conversation whose turns are
+trained or not, a plain prompt with its completion, raw text, and what preferences and rewards are learned from, made
+of the first two. No torch and no transformers here: preflight uses it too.
 """
 
 from __future__ import annotations
@@ -47,7 +48,42 @@ class TextPair:
     completion: str
 
 
-Record = Conversation | TextPair
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Raw text: all of it is trained, and the end of sequence after it."""
+
+    text: str
+
+
+Answered = Conversation | TextPair
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt. Each is a whole record as SFT would train it; they share all that is not trained."""
+
+    chosen: Answered
+    rejected: Answered
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """One answer and whether it was a good one (unpaired preference, as KTO takes it)."""
+
+    answer: Answered
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question that the model answers itself in training (PPO, GRPO, RLOO)."""
+
+    prompt: str | tuple[Turn, ...]
+    reference: str | None = None
+    """The right answer, for rewards that compare with one."""
+
+
+Record = Answered | Document | Preference | Rated | Prompt
 
 
 def alpaca_prompt(instruction: str, context: str) -> str:
@@ -59,9 +95,21 @@ def alpaca_prompt(instruction: str, context: str) -> str:
 
 def content_digest(record: Record) -> int:
     """64 bits that depend on the content alone: equal records are equal wherever they stand."""
-    if isinstance(record, Conversation):
-        form: object = [[t.role, t.content, t.trained] for t in record.turns]
-    else:
-        form = {"prompt": record.prompt, "completion": record.completion}
-    text = json.dumps(form, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+    text = json.dumps(_form(record), ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _form(record: Record) -> object:
+    """Never changed: who is held out follows from it."""
+    if isinstance(record, Conversation):
+        return [[t.role, t.content, t.trained] for t in record.turns]
+    if isinstance(record, TextPair):
+        return {"prompt": record.prompt, "completion": record.completion}
+    if isinstance(record, Document):
+        return {"text": record.text}
+    if isinstance(record, Preference):
+        return {"chosen": _form(record.chosen), "rejected": _form(record.rejected)}
+    if isinstance(record, Rated):
+        return {"answer": _form(record.answer), "good": record.good}
+    prompt = record.prompt if isinstance(record.prompt, str) else [[t.role, t.content] for t in record.prompt]
+    return {"asked": prompt, "reference": record.reference}

@@ -1,4 +1,4 @@
-"""What a data source's URI stands for: one file, or every *.jsonl file below a prefix.
+"""What a data source's URI stands for: one file, or all files of one kind below a prefix.
 
 Preflight and the trainer look through this one function, so that what was validated is what is trained on; the
 fingerprint over names, sizes and ETags says whether it still is.
@@ -16,8 +16,8 @@ from finetune_api.runconfig import RunConfig
 from finetune_artifacts import Entry, InvalidUri, NotFound, Store, split_uri
 from finetune_artifacts import fingerprint as artifacts_fingerprint
 from finetune_trainer.common.stores import Tenant, open_for
+from finetune_trainer.data.files import KINDS
 
-SUFFIX = ".jsonl"
 _FORMAT = 1
 
 
@@ -69,7 +69,19 @@ def list_files(config: Tenant, named: NamedSource) -> list[SourceFile]:
         except NotFound:
             pass
     store = open_for(config, source.uri.rstrip("/"), secret)
-    return [SourceFile(store, entry) for entry in store.list() if entry.path.endswith(SUFFIX)]
+    return [SourceFile(store, entry) for entry in of_one_kind(list(store.list()))]
+
+
+def of_one_kind(entries: Sequence[Entry]) -> list[Entry]:
+    """Those of the first kind of which there are any: an upgrade that reads more kinds adds no file to a set of
+    *.jsonl, and a data set's description beside its Parquet files is no data."""
+    for endings in KINDS:
+        found = [entry for entry in entries if entry.path.lower().endswith(endings)]
+        if endings == KINDS[0]:
+            found = [entry for entry in found if entry.path.endswith(endings)]
+        if found:
+            return found
+    return []
 
 
 def fingerprint(listed: Sequence[tuple[NamedSource, Sequence[SourceFile]]]) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.chunks import as_file
-from finetune_trainer.data.read import BadRecords, read_records
+from finetune_trainer.data.purpose import Kinds, accepted
+from finetune_trainer.data.read import BadRecords, read_source
 from finetune_trainer.data.records import Conversation, content_digest
 from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
 from finetune_trainer.preflight.problems import Problem, storage_in_words, waiting
@@ -47,8 +48,8 @@ def list_sources(config: RunConfig) -> Listed:
         if not files:
             raise waiting(
                 f"{named.field}.uri",
-                f"nothing is stored at {named.source.uri}: expected a JSON Lines file, or *.jsonl files below it; "
-                "upload the data or correct the URI. It is looked for again",
+                f"nothing is stored at {named.source.uri}: expected a file of JSON Lines, JSON, CSV, Parquet or text, "
+                "or such files below it; upload the data or correct the URI. It is looked for again",
                 Reason.WAITING_FOR_DATASET,
             )
         listed.append((named, files))
@@ -69,20 +70,36 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
             if budget <= 0:
                 sample.complete = False
                 break
-            taken += _read_file(named, file, budget, None if limit is None else limit - taken, bad, sample)
+            left = None if limit is None else limit - taken
+            taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec))
     sample.malformed = bad.count
     if not sample.train and sample.complete:
         raise Problem(
             ExitCode.DATA_INVALID,
             Reason.NO_RECORDS,
             "spec.data.train",
-            f"{sample.files} files with {sample.bytes} bytes hold no usable record ({bad.count} malformed)",
+            f"{_named(listed)} hold no usable record ({bad.count} malformed): write records into them, "
+            "or correct the URI",
         )
     return sample
 
 
+def _named(listed: Listed) -> str:
+    """`1 file with 0 bytes (s3://b/train.jsonl)`."""
+    files = [file for _, found in listed for file in found]
+    names = ", ".join(file.name for file in files[:3]) + (", …" if len(files) > 3 else "")
+    size = sum(file.entry.size for file in files)
+    return f"{len(files)} file{'s' * (len(files) != 1)} with {size} bytes ({names})"
+
+
 def _read_file(
-    named: NamedSource, file: SourceFile, budget: int, limit: int | None, bad: BadRecords, sample: Sample
+    named: NamedSource,
+    file: SourceFile,
+    budget: int,
+    limit: int | None,
+    bad: BadRecords,
+    sample: Sample,
+    kinds: Kinds,
 ) -> int:
     cut = file.entry.size > budget
     secret = named.source.secret_ref.name if named.source.secret_ref else None
@@ -90,11 +107,8 @@ def _read_file(
     sample.files += 1
     sample.bytes += min(file.entry.size, budget)
     with storage_in_words(f"{named.field}.uri", secret, missing=Reason.WAITING_FOR_DATASET):
-        chunks = file.store.open_read(file.entry.path, 0, file.entry.etag)
-        stream = as_file(chunks, budget)
-        for located in read_records(
-            stream, name=file.name, source=named.field, data_format=named.source.format, bad=bad, cut=cut
-        ):
+        stream = as_file(file.store, file.entry)
+        for located in read_source(stream, named, name=file.name, bad=bad, kinds=kinds, budget=budget if cut else None):
             taken += 1
             sample.records += 1
             sample.conversations += isinstance(located.record, Conversation)

@@ -17,8 +17,8 @@ from finetune_api.serveconfig import ServeConfig
 from finetune_artifacts import NotFound
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.chunks import as_file
-from finetune_trainer.data.read import BadRecords, read_records
-from finetune_trainer.data.records import Conversation, Record
+from finetune_trainer.data.read import BadRecords, read_source
+from finetune_trainer.data.records import Answered, Conversation, TextPair
 from finetune_trainer.data.sources import NamedSource, list_files
 from finetune_trainer.serve.reasons import Reason
 
@@ -34,7 +34,7 @@ class Question:
     expected: str
 
 
-def question_of(record: Record) -> Question | None:
+def question_of(record: Answered) -> Question | None:
     """None for a conversation that the assistant begins: there is nothing to ask."""
     if not isinstance(record, Conversation):
         return Question(record.prompt, (), record.completion.strip())
@@ -67,16 +67,15 @@ def _questions(config: ServeConfig, named: NamedSource) -> Iterator[Question]:
     if not files:
         raise RunError(
             ExitCode.WAITING,
-            f"{named.field}: nothing is stored at {named.source.uri}: expected a JSON Lines file, or *.jsonl files "
-            "below it; upload the data or correct the URI. It is looked for again",
+            f"{named.field}: nothing is stored at {named.source.uri}: expected a file of JSON Lines, JSON, CSV, "
+            "Parquet or text, or such files below it; upload the data or correct the URI. It is looked for again",
             reason=Reason.WAITING_FOR_DATASET,
         )
     bad = BadRecords(0)
     for file in files:
-        stream = as_file(file.store.open_read(file.entry.path, 0, file.entry.etag), file.entry.size)
-        for located in read_records(
-            stream, name=file.name, source=named.field, data_format=named.source.format, bad=bad
-        ):
-            question = question_of(located.record)
-            if question is not None:
-                yield question
+        stream = as_file(file.store, file.entry)
+        for located in read_source(stream, named, name=file.name, bad=bad, kinds=(Conversation, TextPair)):
+            if isinstance(located.record, Conversation | TextPair):
+                question = question_of(located.record)
+                if question is not None:
+                    yield question

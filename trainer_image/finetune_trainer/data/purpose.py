@@ -1,0 +1,34 @@
+"""Which records an objective can learn from; asked by preflight and by the encoder, so that both give one answer."""
+
+from __future__ import annotations
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_trainer.data.parts import BadRecord
+from finetune_trainer.data.records import Conversation, Document, Preference, Prompt, Rated, Record, TextPair
+
+Kinds = tuple[type[Record], ...]
+
+SFT: Kinds = (Conversation, TextPair, Document)
+
+_WORDS: dict[type[Record], str] = {
+    Conversation: "a conversation",
+    TextPair: "a prompt with its completion",
+    Document: "raw text",
+    Preference: "a preference (chosen and rejected)",
+    Rated: "a rated answer (prompt, completion, label)",
+    Prompt: "a prompt whose completion is missing",
+}
+
+
+def accepted(spec: FineTuneJobSpec) -> Kinds:
+    """The record types that this job's objective trains on."""
+    return SFT
+
+
+def require(record: Record, kinds: Kinds) -> None:
+    """Raises BadRecord for a record that this objective has no use for."""
+    if not isinstance(record, kinds):
+        wanted = ", ".join(_WORDS[kind] for kind in kinds)
+        raise BadRecord(
+            f"this is {_WORDS[type(record)]}, which this objective cannot train on; it learns from {wanted}"
+        )

@@ -1,12 +1,12 @@
 """Records of different lengths become one padded batch.
 
-Legend of suffixes: b records, t tokens of the longest one.
+Legend of suffixes: b records, t tokens of the longest one, n targets of the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -35,20 +35,36 @@ class Batch:
     """bool; the first token of a record is never a target, nothing predicts it."""
     positions_bt: torch.Tensor | None = None
     """Of packed rows: they begin anew with every record, and keep the records apart in place of the mask."""
+    predicts_n: torch.Tensor | None = None
+    """Where the next token is a target, counted through the rows one after another (b times t)."""
+    labels_n: torch.Tensor | None = None
+    """The tokens to be predicted there."""
+
+    def located(self) -> Batch:
+        """With `predicts_n` and `labels_n`. Best done where the batch is made: a GPU would have to be waited for."""
+        if self.predicts_n is not None:
+            return self
+        follows_bt = self.targets_bt.clone()
+        follows_bt[:, 0] = False
+        found_n = follows_bt.reshape(-1).nonzero().squeeze(1)
+        return replace(self, predicts_n=found_n - 1, labels_n=self.ids_bt.reshape(-1).index_select(0, found_n))
+
+    def pinned(self) -> Batch:
+        """In memory that a GPU reads while the CPU goes on."""
+        return self._each(torch.Tensor.pin_memory)
 
     def to(self, device: torch.device) -> Batch:
-        if device.type == "cpu":
-            return self
-        moved = (
-            t if t is None else t.pin_memory().to(device, non_blocking=True)
-            for t in (self.ids_bt, self.attention_bt, self.targets_bt, self.positions_bt)
-        )
-        return Batch(*moved)  # type: ignore[arg-type]
+        return self if device.type == "cpu" else self._each(lambda t: t.to(device, non_blocking=True))
+
+    def _each(self, act: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(t if t is None else act(t) for t in tensors))
 
 
 def without_targets(batch: Batch) -> Batch:
     """Goes through the model like any other and adds nothing to loss or gradients."""
-    return replace(batch, targets_bt=torch.zeros_like(batch.targets_bt))
+    none = torch.zeros_like(batch.targets_bt)
+    return replace(batch, targets_bt=none, predicts_n=None, labels_n=None).located()
 
 
 def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], pad_id: int) -> Batch:
@@ -62,7 +78,7 @@ def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], 
         ids_bt[row, : len(ids)] = ids
         attention_bt[row, : len(ids)] = 1
         targets_bt[row, 1 : len(ids)] = targets[1:]
-    batch = Batch(torch.from_numpy(ids_bt), torch.from_numpy(attention_bt), torch.from_numpy(targets_bt))
+    batch = Batch(torch.from_numpy(ids_bt), torch.from_numpy(attention_bt), torch.from_numpy(targets_bt)).located()
     if not isinstance(examples, Packed):
         return batch
     positions_bt = np.zeros(shape, dtype=np.int64)

@@ -48,6 +48,8 @@ def join(gpus_per_node: int) -> Place:
         torch.cuda.set_device(device)
     else:
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Else every new tensor is written once for nothing; no operation here reads what it did not write.
+        torch.utils.deterministic.fill_uninitialized_memory = False
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     dist.init_process_group(
         # What is offloaded lives, and is summed, on the CPU.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from finetune_trainer.common.errors import SpecError
+from finetune_trainer.data.pack_rule import ISOLATING
 from finetune_trainer.engine.batch import Batch
 
 _LENGTH = 8
@@ -22,12 +23,21 @@ def attention_of(model: nn.Module) -> str:
     return str(getattr(getattr(model, "config", None), "_attn_implementation", None) or "")
 
 
+def ignores_padding(model: nn.Module) -> bool:
+    """Padding stands on the right, and a causal model never looks there: without a mask its attention has the faster
+    kernels. Known of the same types that keep records apart; asked of no other."""
+    config: Any = getattr(model, "config", None)
+    if config is None or not getattr(config, "is_causal", True):
+        return False
+    return getattr(config, "model_type", "") in ISOLATING
+
+
 def as_attended(model: nn.Module, batch: Batch) -> Batch:
     """Flash attention reads segments from position ids in a batch of one only: rows are joined, which costs nothing
     there. Everywhere else the mask is a square of the row, so rows stay rows."""
     if batch.positions_bt is None or len(batch.ids_bt) == 1 or "flash" not in attention_of(model):
         return batch
-    return replace(
+    return replace(  # what counts through the rows stays as it is
         batch,
         ids_bt=batch.ids_bt.reshape(1, -1),
         attention_bt=batch.attention_bt.reshape(1, -1),

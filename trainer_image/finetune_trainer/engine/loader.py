@@ -54,9 +54,11 @@ class Loader:
         *,
         lockstep: bool = False,
         workers: int = WORKERS,
+        pin: bool = False,
     ) -> None:
+        """`pin`: batches lie where a GPU can fetch them by itself."""
         self._examples, self._order, self._rank, self._pad = examples, order, rank, pad_id
-        self._lockstep, self._ahead = lockstep, workers * AHEAD
+        self._lockstep, self._ahead, self._pin = lockstep, workers * AHEAD, pin
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader") if workers else None
         self._coming: OrderedDict[int, Future[Load]] = OrderedDict()
         self._lock = Lock()
@@ -111,8 +113,10 @@ class Loader:
 
     def _inputs(self, micro: MicroBatch, records: Indices) -> Batch:
         if len(micro.indices):
-            return collate(self._examples, micro.indices, self._pad)
-        return without_targets(collate(self._examples, records[:1], self._pad))
+            batch = collate(self._examples, micro.indices, self._pad)
+        else:
+            batch = without_targets(collate(self._examples, records[:1], self._pad))
+        return batch.pinned() if self._pin else batch
 
     def _words(self, step: int, records: Indices, error: Exception) -> RunError:
         """Which record it was: asked one by one, now that there is time."""

@@ -10,17 +10,22 @@ import torch
 from torch import nn
 
 from finetune_trainer.engine.batch import Batch
-from finetune_trainer.engine.isolation import as_attended
+from finetune_trainer.engine.head import only_at
+from finetune_trainer.engine.isolation import as_attended, ignores_padding
 
 
 def target_loss_sum(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """fp32 scalar. Only target positions (n of them) are lifted to fp32: logits are the largest tensor there is."""
-    batch = as_attended(model, batch)
-    if batch.positions_bt is None:
-        logits_btv = model(input_ids=batch.ids_bt, attention_mask=batch.attention_bt, use_cache=False).logits
-    else:
-        logits_btv = model(input_ids=batch.ids_bt, position_ids=batch.positions_bt, use_cache=False).logits
-    predicts = batch.targets_bt[:, 1:].reshape(-1).nonzero().squeeze(1)
-    logits_nv = logits_btv[:, :-1].reshape(-1, logits_btv.shape[-1]).index_select(0, predicts).float()
-    labels_n = batch.ids_bt[:, 1:].reshape(-1).index_select(0, predicts)
-    return nn.functional.cross_entropy(logits_nv, labels_n, reduction="sum")
+    """fp32 scalar. Logits are computed, and lifted to fp32, at the n target positions only."""
+    batch = as_attended(model, batch.located())
+    assert batch.predicts_n is not None
+    assert batch.labels_n is not None
+    inputs = {"input_ids": batch.ids_bt}
+    if batch.positions_bt is not None:
+        inputs["position_ids"] = batch.positions_bt
+    elif not ignores_padding(model):
+        inputs["attention_mask"] = batch.attention_bt
+    with only_at(model, batch.predicts_n):
+        logits = model(**inputs, use_cache=False).logits
+    if logits.ndim == 3:
+        logits = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.predicts_n)
+    return nn.functional.cross_entropy(logits.float(), batch.labels_n, reduction="sum")

@@ -33,15 +33,14 @@ def bucketed(parameters: Sequence[nn.Parameter], limit: int = BUCKET_BYTES) -> l
 
 class GradientSum:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._buckets = bucketed(parameters)
+        """One process has nothing to sum, and needs no room for it."""
+        self._buckets = bucketed(parameters) if dist.get_world_size() > 1 else []
         self._flat = [
             torch.empty(sum(p.numel() for p in b), dtype=b[0].dtype, device=b[0].device) for b in self._buckets
         ]
 
     def __call__(self) -> None:
         """Replaces every `.grad` by the sum over all ranks; a missing one counts as zero."""
-        if dist.get_world_size() == 1:
-            return
         for bucket, flat in zip(self._buckets, self._flat, strict=True):
             start = 0
             for parameter in bucket:

@@ -51,11 +51,12 @@ class Stepper:
     ) -> None:
         self._spec, self._strategy, self._plan, self._place, self._heart = spec, strategy, plan, place, heart
         order = Order(plan, spec.training.seed)
-        self._loader = Loader(examples, order, place.rank, pad_id, lockstep=strategy.lockstep)
+        cuda = place.device.type == "cuda"
+        self._loader = Loader(examples, order, place.rank, pad_id, lockstep=strategy.lockstep, pin=cuda)
         self._peak = peak_rate(spec)
         self._max_norm = float(spec.training.max_grad_norm) or math.inf
         self.guard = Guard(spec.training)
-        self.busy = Stopwatch(cuda=place.device.type == "cuda")
+        self.busy = Stopwatch(cuda=cuda)
 
     def __call__(self, step: int) -> StepResult:
         """The step after `step` finished ones. Raises RunError (72), on all ranks, when the numbers leave the reals."""

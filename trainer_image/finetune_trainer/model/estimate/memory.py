@@ -120,7 +120,7 @@ def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resti
         layer = max(1, (model.parameters - outside) // Shape.of(model).layers)
         # Two layers gathered (one in use, one on its way), what lies outside them, one layer's gradients to be cut.
         return compute * (2 * layer + outside) + (FP32 * layer if trains_all(spec) else 0)
-    summed = FP32 * trained
+    summed = FP32 * trained if setting.world > 1 else 0
     cast = HALF * _cast_parameters(model, recompute=setting.recompute) if bf16 and resting == FP32 else 0
     return summed + cast
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import defaultdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -67,7 +68,6 @@ def main() -> None:
         "MASTER_PORT": str(free_ports(1)[0]),
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    from bench.trainer.clock import Clocked
     from finetune_trainer.common.channel import Channel, Heart
     from finetune_trainer.common.places import Places
     from finetune_trainer.data.fetch import fetch_data
@@ -86,28 +86,24 @@ def main() -> None:
     place = context.join(0)
     loop = assemble.assemble(config, places, place, Agreement(), channel, Heart(channel, 0), lambda: False)
     step_once: Any = loop._step_once
-    clocked = step_once._strategy = Clocked(step_once._strategy)
+    split: dict[str, float] = defaultdict(float)
     times: list[float] = []
     tokens: list[int] = []
     losses: list[float] = []
-    waited = 0.0
 
     def timed(step: int) -> Any:
-        nonlocal waited
-        if step == task.warm:
-            clocked.seconds.clear()
         began = perf_counter()
         result = step_once(step)
         if step >= task.warm:
             times.append(perf_counter() - began)
             tokens.append(result.tokens)
-            waited += result.data_seconds
+            for phase, spent in result.split.items():
+                split[str(phase)] += spent
         losses.append(result.loss)
         return result
 
     loop._step_once = timed  # type: ignore[assignment]
     loop.run()
-    split = {"wait for data": waited, **clocked.seconds}
     split["other"] = sum(times) - sum(split.values())
     print(json.dumps({"seconds": sum(times), "tokens": sum(tokens), "first loss": losses[0], "split": split}))
 

@@ -58,7 +58,7 @@ class Batch:
 
     def _each(self, act: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         tensors = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(t if t is None else act(t) for t in tensors))
+        return Batch(*(t if t is None else act(t) for t in tensors))  # type: ignore[arg-type]
 
 
 def without_targets(batch: Batch) -> Batch:

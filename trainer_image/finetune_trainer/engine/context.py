@@ -9,6 +9,7 @@ import zlib
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -49,7 +50,8 @@ def join(gpus_per_node: int) -> Place:
     else:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Else every new tensor is written once for nothing; no operation here reads what it did not write.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        deterministic: Any = torch.utils.deterministic
+        deterministic.fill_uninitialized_memory = False
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     dist.init_process_group(
         # What is offloaded lives, and is summed, on the CPU.

@@ -15,6 +15,7 @@ from finetune_trainer.engine.step import StepResult
 
 
 def of_step(result: StepResult, seconds: float, epoch: float) -> dict[str, float | int | None]:
+    """One line. `seconds`: of the whole step, with all that a loop does besides."""
     return {
         "loss": result.loss,
         "learningRate": result.rate,
@@ -22,6 +23,7 @@ def of_step(result: StepResult, seconds: float, epoch: float) -> dict[str, float
         "tokensPerSecond": round(result.tokens / max(seconds, 1e-9), 1),
         "stepSeconds": round(seconds, 4),
         "dataWaitPercent": round(100 * result.data_seconds / max(seconds, 1e-9), 2),
+        **{f"{phase}Seconds": round(spent, 4) for phase, spent in result.split.items()},
         "skipped": int(result.skipped is not None) or None,
         "epoch": round(epoch, 4),
     }

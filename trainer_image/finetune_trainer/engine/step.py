@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,7 @@ from finetune_trainer.engine.order import Order
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.schedule import learning_rate, peak_rate
 from finetune_trainer.engine.seeding import seed_micro_batch
+from finetune_trainer.engine.split import Phase, Split
 from finetune_trainer.engine.straggler import Stopwatch
 from finetune_trainer.engine.strategy.base import Strategy
 
@@ -36,6 +38,8 @@ class StepResult:
     """Waited for the batch: 0 when it lay ready."""
     skipped: str | None = None
     """Why the update was left out."""
+    split: Mapping[Phase, float] = field(default_factory=dict)
+    """Seconds by phase; on a GPU of a step before."""
 
 
 class Stepper:
@@ -57,35 +61,42 @@ class Stepper:
         self._max_norm = float(spec.training.max_grad_norm) or math.inf
         self.guard = Guard(spec.training)
         self.busy = Stopwatch(cuda=cuda)
+        self._split = Split(cuda=cuda)
 
     def __call__(self, step: int) -> StepResult:
         """The step after `step` finished ones. Raises RunError (72), on all ranks, when the numbers leave the reals."""
-        training = self._spec.training
+        training, split = self._spec.training, self._split
+        split.enter(Phase.DATA)
         load = self._loader.load(step)
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
         loss = torch.zeros((), dtype=torch.float64, device=self._place.device)
         self.busy.start()
         for number, micro in enumerate(load.micros, start=1):
             seed_micro_batch(training.seed, load.epoch, load.batch, micro.position)
+            split.enter(Phase.DATA)
             inputs = micro.batch.to(self._place.device)
+            split.enter(Phase.FORWARD)
             with self._strategy.precision():
                 loss_sum = target_loss_sum(self._strategy.model, inputs)
+            split.enter(Phase.BACKWARD)
             self._strategy.backward(loss_sum / load.targets, last=number == len(load.micros))
             loss += loss_sum.detach().double()
             self._heart.beat()
         self.busy.stop()
+        split.enter(Phase.REDUCE)
         norm = self._strategy.norm()
         dist.all_reduce(loss)
         result = StepResult(
             float(loss) / load.targets, float(norm), rate, load.tokens, load.targets, data_seconds=self._loader.waited
         )
+        split.enter(Phase.OPTIMIZER)
         skipped = self.guard.judge(step + 1, loss=result.loss, norm=result.grad_norm, rate=rate)
         if skipped is None:
             self._strategy.update(rate, self._max_norm, norm)
         else:
             self._leave_out()
         self._heart.beat()
-        return replace(result, skipped=skipped)
+        return replace(result, skipped=skipped, split=split.end())
 
     def _leave_out(self) -> None:
         self._strategy.skip()

@@ -14,6 +14,7 @@ from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.running import Resources, Retry, Scheduling, SecretRef
 from finetune_api.storage import Stored
+from finetune_api.tracking import Tracking
 from finetune_api.training import Training
 
 
@@ -72,6 +73,10 @@ class FineTuneJobSpec(ApiModel):
                 "!(has(self.output.checkpoint) && self.output.checkpoint == 'Best') || has(self.checkpoint.keep.best)",
                 "output.checkpoint: Best needs checkpoints that are kept for it; set checkpoint.keep.best: 1",
             ),
+            cel(
+                f"!has(self.tracking) || !({_CUSTOM})",
+                "tracking reads the built-in trainer's metrics; with trainer.type: Custom the script tracks by itself",
+            ),
             cel(f"has(self.method) || ({_CUSTOM})", "method is required, unless trainer.type is Custom"),
             cel(
                 f"!has(self.method) || !({_CUSTOM})",
@@ -94,6 +99,7 @@ class FineTuneJobSpec(ApiModel):
     output: Output = Output()
     publish: Publish = Publish()
     retry: Retry = Retry()
+    tracking: Tracking | None = None
     suspend: bool = False
     retain_pods: Annotated[
         Duration,

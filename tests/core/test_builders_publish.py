@@ -124,3 +124,10 @@ def test_a_check_that_was_asked_for_but_has_no_image_is_said() -> None:
     assert missing_image(parse_spec(ftj(check(enabled=True))), SERVING) is None
     assert missing_image(parse_spec(ftj(check(enabled=True, image="vllm:2"))), CONFIG) is None
     assert missing_image(parse_spec(ftj({})), CONFIG) is None
+
+
+def test_a_trackers_secret_is_mounted_as_a_file_and_in_no_environment() -> None:
+    to = {"tracking": {"wandb": {"project": "p", "secretRef": {"name": "wandb"}}}}
+    made = pod(to)["spec"]
+    assert "wandb" in [volume.get("secret", {}).get("secretName") for volume in made["volumes"]]
+    assert "WANDB_API_KEY" not in json.dumps(made)

@@ -179,6 +179,13 @@ def test_missing_secrets_are_all_named_at_once(job: Path) -> None:
     assert "'store'" not in report.message
 
 
+def test_a_trackers_secret_is_asked_for_by_its_own_keys(job: Path) -> None:
+    wanted = {"wandb": {"project": "p", "secretRef": {"name": "wandb"}}}
+    report = run(small.config(job, {"tracking": wanted}), job)
+    assert (report.reason, report.field) == ("WaitingForSecret", "spec.tracking.wandb.secretRef")
+    assert "create it with the keys WANDB_API_KEY" in report.message
+
+
 def test_a_malformed_line_17_is_66_with_file_line_and_reason(job: Path) -> None:
     documents = small.conversations(20)
     del documents[16]["messages"][1]["content"]  # type: ignore[misc]

@@ -32,12 +32,17 @@ from finetune_trainer.launcher.peers import Peers, wait_for_name
 from finetune_trainer.launcher.prepare import fetch, settle
 from finetune_trainer.launcher.tee import Tee
 from finetune_trainer.launcher.verdict import Verdict, verdict
+from finetune_trainer.tracking.start import Trackers
 
 PORT_ENV = "FINETUNE_PORT"
 RENDEZVOUS_PORT_ENV = "FINETUNE_RENDEZVOUS_PORT"
 TICK_SECONDS = 0.2
 PEERS_EVERY_SECONDS = 5.0
 DUMP_SECONDS = 1.0
+TRACKING_SECONDS = 20.0
+"""For what trackers still have to send when training is complete."""
+TRACKING_STOPPED_SECONDS = 2.0
+"""And when it is not."""
 BEFORE_TRAINING = frozenset({Stage.FETCHING, Stage.STARTING})
 
 
@@ -78,6 +83,7 @@ class Launcher:
         self._hang = HangWatch(parse_duration(config.spec.retry.hang_timeout))
         self._peers_asked = 0.0
         self._signalled: str | None = None
+        self._trackers: Trackers | None = None
 
     def run(self) -> int:
         self._server.start()
@@ -92,6 +98,8 @@ class Launcher:
             grace_seconds=self._config.grace_seconds,
         )
         threading.Thread(target=self._work, name="work", daemon=True).start()
+        if self._index == 0:
+            self._trackers = Trackers(self._config, self._places.scratch)
         while (found := self._look()) is None:
             self._board.changed.wait(TICK_SECONDS)
             self._board.changed.clear()
@@ -191,6 +199,8 @@ class Launcher:
         report(found.message, reason=found.reason, exit_code=found.code)
         if not self._board.finished:
             self._signal_ranks(signal.SIGKILL)
+        if self._trackers:
+            self._trackers.end(found.code, seconds=self._tracking_seconds(found.code))
         self._tee.restore(1.0)
         words = LastWords(
             attempt=self._config.attempt,
@@ -211,6 +221,14 @@ class Launcher:
         )
         write_termination(words)
         self._store(words)
+
+    def _tracking_seconds(self, code: int) -> float:
+        """Nobody waits for a tracker while a node's notice runs."""
+        if code == ExitCode.DONE:
+            return TRACKING_SECONDS
+        stop = self._board.stop
+        left = stop.deadline - self._board.clock() if stop else TRACKING_SECONDS
+        return max(0.0, min(TRACKING_STOPPED_SECONDS, left))
 
     def _store(self, words: LastWords) -> None:
         """On a thread: a store that hangs must not keep the pod from ending."""

@@ -22,6 +22,12 @@ def referenced(config: RunConfig) -> dict[str, str]:
         ("spec.checkpoint.secretRef", spec.checkpoint.secret_ref),
         ("spec.output.secretRef", spec.output.secret_ref),
     ]
+    if spec.tracking:
+        named += [
+            (f"spec.tracking.{kind}.secretRef", block.secret_ref)
+            for kind, block in (("mlflow", spec.tracking.mlflow), ("wandb", spec.tracking.wandb))
+            if block
+        ]
     found: dict[str, str] = {}
     for field, ref in named:
         if ref is not None:
@@ -41,10 +47,19 @@ def check_secrets(config: RunConfig, folder: Path) -> list[str]:
         raise waiting(
             first if first.startswith("spec.") else None,
             f"no Secret {what} with any key in namespace {config.namespace!r}; create it with the keys "
-            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL. It is looked for again",
+            f"{_keys(first)}. It is looked for again",
             Reason.WAITING_FOR_SECRET,
         )
     return list(needed)
+
+
+def _keys(field: str) -> str:
+    """What a Secret of this field is made of."""
+    if field.startswith("spec.tracking.mlflow"):
+        return "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if field.startswith("spec.tracking.wandb"):
+        return "WANDB_API_KEY"
+    return "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL"
 
 
 def _present(folder: Path) -> bool:

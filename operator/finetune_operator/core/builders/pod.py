@@ -48,6 +48,8 @@ def secrets_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
     """Every Secret the pods of this job mount, sorted."""
     refs = [spec.model.secret_ref, spec.checkpoint.secret_ref, spec.output.secret_ref]
     refs += [source.secret_ref for source in (*spec.data.train, *(spec.data.validation.sources or ()))]
+    if spec.tracking:
+        refs += [to.secret_ref for to in (spec.tracking.mlflow, spec.tracking.wandb) if to]
     names = {ref.name for ref in refs if ref is not None}
     if config.artifacts_secret and config.artifacts_uri:
         names.add(config.artifacts_secret)

@@ -39,3 +39,13 @@ def one_job(files: list[str], name: str | None, assignments: list[str]) -> tuple
     if problems:
         raise Invalid(problems)
     return manifest, spec_of(manifest)
+
+
+def refuse_custom(spec: FineTuneJobSpec) -> None:
+    """Raises RunError (64): what another image holds can neither be run nor foreseen here."""
+    if spec.is_custom:
+        raise RunError(
+            ExitCode.INVALID_SPEC,
+            f"spec.trainer.type: Custom runs a program of the image {spec.trainer.image}, and this command starts no "
+            "images; run the script by itself (its callback does nothing outside a pod), or apply the job to a cluster",
+        )

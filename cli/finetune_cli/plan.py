@@ -9,7 +9,7 @@ from rich.table import Table
 from finetune_api.exitcodes import ExitCode
 from finetune_cli import place
 from finetune_cli.examining import preflight
-from finetune_cli.jobs import one_job
+from finetune_cli.jobs import one_job, refuse_custom
 from finetune_cli.say import Voice
 from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.preflight.consistency import check_batches
@@ -32,6 +32,7 @@ _TITLES = {
 def plan(files: list[str], name: str | None, assignments: list[str], voice: Voice, given: place.Given) -> int:
     """For the shape that the manifest asks for. Raises RunError with preflight's codes."""
     manifest, spec = one_job(files, name, assignments)
+    refuse_custom(spec)
     with place.prepared(manifest, spec, given) as here:
         found = preflight(here.config, voice)
         sample = read_sample(here.config, list_sources(here.config))

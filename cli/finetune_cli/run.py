@@ -10,7 +10,7 @@ from finetune_api.exitcodes import ExitCode, reason
 from finetune_api.reports import PublishReport
 from finetune_cli import place as places
 from finetune_cli.examining import preflight
-from finetune_cli.jobs import one_job
+from finetune_cli.jobs import one_job, refuse_custom
 from finetune_cli.plot import curve
 from finetune_cli.publishing import publish
 from finetune_cli.say import Voice
@@ -34,12 +34,7 @@ class Options:
 def run(options: Options, voice: Voice) -> int:
     """The trainer's exit codes. Raises RunError."""
     manifest, spec = one_job(options.files, options.name, list(options.assignments))
-    if spec.is_custom:
-        raise RunError(
-            ExitCode.INVALID_SPEC,
-            f"spec.trainer.type: Custom runs a program of the image {spec.trainer.image}, and finetune run starts no "
-            "images; run the script by itself (its callback does nothing outside a pod), or apply the job to a cluster",
-        )
+    refuse_custom(spec)
     gpus = places.count_gpus() if spec.resources.gpus_per_node else 0
     devices, processes = places.shape(spec, options.processes, gpus)
     voice.stage("run", f"{manifest.namespace}/{manifest.name} on this machine: {_devices(devices, processes)}")

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from finetune_api import layout
@@ -23,7 +24,7 @@ from finetune_artifacts import ArtifactError
 from finetune_trainer.checkpoint.fences import list_fences
 from finetune_trainer.checkpoint.find import read_manifest
 from finetune_trainer.checkpoint.retention import apply_retention
-from finetune_trainer.common import log
+from finetune_trainer.common import log, signals
 from finetune_trainer.common.clock import monotonic
 from finetune_trainer.common.config import pod_index, scratch_dir
 from finetune_trainer.common.errors import RunError
@@ -50,6 +51,8 @@ def accompany(config: RunConfig) -> int:
     """Until SIGTERM. What goes wrong is said to the launcher, which ends the pod with that code and those words."""
     leaving = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: leaving.set())
+    if signals.heard():
+        return 0
     folders = Folders(scratch_dir())
     exchange = Exchange(folders.channel)
     log.bind(attempt=config.attempt, index=pod_index(), container="storage")
@@ -77,6 +80,13 @@ def _work(config: RunConfig, folders: Folders, exchange: Exchange) -> None:
         exchange.put_problem(int(ExitCode.FAILED), "StorageContainer", f"the storage container failed: {error!r}")
         raise
     companion.words_until_the_end()
+
+
+def _own(folder: Path) -> Path:
+    """Links below it are refused by the upload: this container sees credentials that the script must not get at."""
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise RunError(ExitCode.INVALID_SPEC, f"{folder} is a symbolic link; the script must write a folder there")
+    return folder
 
 
 class Companion:
@@ -126,7 +136,7 @@ class Companion:
     def _commit(self, facts: dict[str, Any]) -> CheckpointReport:
         config, step = self._config, int(facts["step"])
         run, checkpoints = open_run(config), open_checkpoints(config)
-        folder = self._folders.saving / str(step)
+        folder = _own(self._folders.saving / str(step))
         if self._index == 0:
             done = commit(config, run, checkpoints, facts, folder, self.beat)
             apply_retention(checkpoints, list_fences(run), keep=config.spec.checkpoint.keep.last)
@@ -138,6 +148,7 @@ class Companion:
 
     def _output(self, facts: dict[str, Any]) -> CheckpointReport:
         began, run = monotonic(), open_run(self._config)
+        _own(self._folders.output)
         outputs, name = run.child(OUTPUTS), output_name(self._config.attempt)
         sent = outputs.upload_tree(self._folders.output, name, progress=self.beat)
         files = [FileRecord(path=f.path, size=f.size, digest=f.digest) for f in sent]

@@ -66,6 +66,26 @@ def test_without_the_other_nodes_part_nothing_is_committed(tmp_path: Path) -> No
     assert runs.manifests(wanted) == {}
 
 
+def test_a_checkpoint_without_a_file_is_none(tmp_path: Path) -> None:
+    wanted = configured(tmp_path)
+    with pytest.raises(RunError, match="its folder is empty"):
+        commit(wanted, open_run(wanted), open_checkpoints(wanted), {"step": 5}, written(tmp_path / "0"), ignore)
+
+
+def test_a_link_to_what_the_storage_container_sees_is_refused(tmp_path: Path) -> None:
+    wanted = configured(tmp_path)
+    folders = Folders(tmp_path / "pod")
+    secrets = written(tmp_path / "secrets", key="k")
+    exchange = Exchange(folders.channel)
+    folders.saving.mkdir()
+    (folders.saving / "3").symlink_to(secrets)
+    exchange.put_saved(3, {})
+    one = companion.Companion(wanted, 0, folders, exchange)
+    with pytest.raises(RunError, match="is a symbolic link"):
+        one.look()
+    assert runs.manifests(wanted) == {}
+
+
 def test_a_fenced_attempt_commits_nothing(tmp_path: Path) -> None:
     wanted = configured(tmp_path)
     run = open_run(wanted)

@@ -64,6 +64,8 @@ def commit(
     refuse_if_fenced(run, config.attempt)
     sent = checkpoints.upload_tree(folder, name, progress=progress)
     files = [FileRecord(path=f.path, size=f.size, digest=f.digest) for f in sent]
+    if not files:
+        raise RunError(ExitCode.FAILED, f"the script said that step {step} is saved, but its folder is empty")
     for index in range(1, config.nodes):
         files += _part(config, checkpoints, name, index)
     return seal(config, run, checkpoints, name, facts, files, began)

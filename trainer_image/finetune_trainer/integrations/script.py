@@ -81,7 +81,10 @@ class Script:
         if self.local_rank == 0:
             kept = exchange.folder.parent / "saving" / str(step)
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(folder, kept, copy_function=_link)
+            if Path(folder).is_dir() or os.environ.get("GROUP_RANK", "0") == "0":
+                shutil.copytree(folder, kept, copy_function=_link)
+            else:  # this node's ranks had nothing to write
+                kept.mkdir(parents=True)
             exchange.put_saved(step, {**{k: v for k, v in self._told.items() if k != "stage"}, **facts})
 
     def stopped(self, step: int) -> None:

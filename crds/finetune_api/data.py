@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from finetune_api.base import ApiModel, cel, rules
+from finetune_api.base import ApiModel, Decimal, cel, rules
+from finetune_api.datafilters import Balance, Dedup, Filter
 from finetune_api.storage import Stored
 
 
@@ -114,6 +115,29 @@ class DataSource(Stored):
     limit: Annotated[int, Field(ge=1, description="Read at most this many records.")] | None = None
 
 
+def _weight(text: str) -> str:
+    if not 0 < float(text) <= MAX_WEIGHT:
+        raise ValueError(f"a weight is more than 0 and at most {MAX_WEIGHT}")
+    return text
+
+
+MAX_WEIGHT = 100
+
+
+class TrainSource(DataSource):
+    weight: (
+        Annotated[
+            Decimal,
+            AfterValidator(_weight),
+            Field(
+                description="How often its training records come in an epoch. 2: each twice; 0.5: half of them, "
+                "always the same ones. Unset: once."
+            ),
+        ]
+        | None
+    ) = None
+
+
 class Validation(ApiModel):
     """Held-out records: a share of the training records by content hash, or sources of their own."""
 
@@ -129,19 +153,32 @@ class Validation(ApiModel):
 
 class Overflow(StrEnum):
     TRUNCATE = "Truncate"
+    SPLIT = "Split"
     DROP = "Drop"
     ERROR = "Error"
 
 
+class TrainOn(StrEnum):
+    ASSISTANT = "Assistant"
+    COMPLETION = "Completion"
+    ALL = "All"
+
+
+class Reasoning(StrEnum):
+    KEEP = "Keep"
+    STRIP = "Strip"
+
+
 class Data(ApiModel):
-    train: Annotated[list[DataSource], Field(min_length=1, max_length=64)]
+    train: Annotated[list[TrainSource], Field(min_length=1, max_length=64)]
     validation: Validation = Validation()
     max_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens per record.")] = 2048
     on_overflow: Annotated[
         Overflow,
         Field(
             description="What happens to a record longer than maxLength. "
-            "A record whose targets would be cut off entirely is dropped and counted."
+            "A record whose targets would be cut off entirely is dropped and counted. "
+            "Split makes records of the parts, which is meant for Text."
         ),
     ] = Overflow.TRUNCATE
     packing: (
@@ -155,4 +192,26 @@ class Data(ApiModel):
         ]
         | None
     ) = None
+    train_on: (
+        Annotated[
+            TrainOn,
+            Field(
+                description="What of a record is learned. Assistant (also when unset): every turn of the assistant, or "
+                "the completion. Completion: its last turn alone. All: every token, the prompt's too."
+            ),
+        ]
+        | None
+    ) = None
+    reasoning: (
+        Annotated[
+            Reasoning,
+            Field(description="Strip takes <think>…</think> out of what the model learns to say. Unset: Keep."),
+        ]
+        | None
+    ) = None
+    dedup: Annotated[Dedup, Field(description="Unset: duplicates are kept. They never straddle the split.")] | None = (
+        None
+    )
+    filters: Annotated[list[Filter], Field(min_length=1, max_length=16, description="Applied in order.")] | None = None
+    balance: Balance | None = None
     max_bad_records: Annotated[int, Field(ge=0, description="Malformed records to skip before the job fails.")] = 0

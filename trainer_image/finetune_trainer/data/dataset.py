@@ -17,20 +17,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finetune_api.data import Data
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common import log
+from finetune_trainer.data.choose import choose, group_of
 from finetune_trainer.data.encode import Encoder, NotEncodable
-from finetune_trainer.data.encodings import Encodings, EncodingsWriter
+from finetune_trainer.data.encodings import Encodings, EncodingsWriter, Origin
 from finetune_trainer.data.fetch import local_files
+from finetune_trainer.data.minhash import signature
 from finetune_trainer.data.once import made_once
 from finetune_trainer.data.packed import Packed
+from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, accepted
-from finetune_trainer.data.read import BadRecords, DataError, read_source
+from finetune_trainer.data.read import BadRecords, DataError, Located, read_source
 from finetune_trainer.data.records import content_digest
+from finetune_trainer.data.refine import Refiner, parts
 from finetune_trainer.data.sources import NamedSource, named_sources
-from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
 
-_FORMAT = 1
+_FORMAT = 2
 _BEAT_EVERY = 256
 
 
@@ -50,7 +54,11 @@ class Counts:
     last_turn_only: int
     overlapping: int
     """Training records left out because the same record is held out by a validation source."""
+    filtered: int = 0
+    duplicates: int = 0
+    near_duplicates: int = 0
     train: int = 0
+    """Rows of one epoch: records, or their parts, as often as weights and balance repeat them."""
     validation: int = 0
     target_tokens: int = 0
 
@@ -110,20 +118,15 @@ def load_splits(
     data = config.spec.data
     place = folder / f"encoded-{_key(config, folder, tokenizer)}"
     beat = heartbeat or (lambda _count: None)
-    made_once(place, lambda work: _encode(config, folder, work, Encoder(tokenizer), beat), beat)
+    made_once(place, lambda work: _encode(config, folder, work, Encoder(tokenizer, data.train_on), beat), beat)
     store = Encodings(place)
-    if data.validation.sources:
-        chosen = store.held_out
-        shared = np.isin(store.digests, np.unique(store.digests[store.held_out])) & ~store.held_out
-    else:
-        percent = DEFAULT_PERCENT if data.validation.percent is None else data.validation.percent
-        digests = held_out((int(d) for d in store.digests), percent)
-        chosen = np.isin(store.digests, np.array(sorted(digests), dtype=np.uint64))
-        shared = np.zeros(len(chosen), dtype=np.bool_)
-    train, validation = np.flatnonzero(~chosen & ~shared), np.flatnonzero(chosen)
+    choice = choose(store, data)
+    train, validation = choice.train, choice.validation
     counts = Counts(
         **store.counts,
-        overlapping=int(shared.sum()),
+        overlapping=choice.overlapping,
+        duplicates=choice.duplicates,
+        near_duplicates=choice.near_duplicates,
         train=len(train),
         validation=len(validation),
         target_tokens=int(store.targets.sum()),
@@ -132,8 +135,9 @@ def load_splits(
         raise DataError(
             "spec.data.train",
             f"spec.data.train: no record is left to train on: {counts.records} read, {counts.malformed} malformed, "
-            f"{counts.dropped} dropped (longer than data.maxLength = {data.max_length}), {counts.validation} held "
-            f"out, {counts.overlapping} also among the validation records",
+            f"{counts.dropped} dropped (longer than data.maxLength = {data.max_length}), {counts.filtered} filtered "
+            f"out, {counts.duplicates + counts.near_duplicates} duplicates, {counts.validation} held out, "
+            f"{counts.overlapping} also among the validation records",
             reason="NoRecords",
         )
     return Splits(Examples(store, train), Examples(store, validation), counts)
@@ -183,46 +187,66 @@ def _key(config: RunConfig, folder: Path, tokenizer: Any) -> str:
 
 def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heartbeat: Callable[[int], None]) -> None:
     data = config.spec.data
-    bad = BadRecords(data.max_bad_records)
+    bad, refiner = BadRecords(data.max_bad_records), Refiner(data)
     with EncodingsWriter(work, data) as writer:
-        for named in named_sources(config):
-            files = local_files(folder, named)
-            _encode_source(named, files, folder, writer, encoder, bad, heartbeat, accepted(config.spec))
-        if writer.finish(bad.count) == 0:
+        into = _Into(writer, encoder, refiner, bad, accepted(config.spec), data, heartbeat)
+        for number, named in enumerate(named_sources(config)):
+            into.source(number, named, local_files(folder, named), folder)
+        filtered = sum(refiner.left_out.values())
+        if writer.finish(bad.count, filtered, {}) == 0:
             raise DataError(
                 "spec.data.train",
-                f"spec.data.train: no record is left to train on: {writer.records} read, {bad.count} malformed, "
-                f"{writer.dropped} dropped (data.maxLength is {data.max_length})",
+                f"spec.data.train: no record is left to train on: {writer.records + filtered} read, {bad.count} "
+                f"malformed, {writer.dropped} dropped (data.maxLength is {data.max_length}), {filtered} filtered out",
                 reason="NoRecords",
             )
 
 
-def _encode_source(
-    named: NamedSource,
-    files: list[Path],
-    folder: Path,
-    writer: EncodingsWriter,
-    encoder: Encoder,
-    bad: BadRecords,
-    heartbeat: Callable[[int], None],
-    kinds: Kinds,
-) -> None:
-    taken = 0
-    uri = named.source.uri.rstrip("/")
-    for path in files:
-        relative = path.relative_to(folder / named.folder).as_posix()
-        name = uri if len(files) == 1 and uri.endswith(f"/{relative}") else f"{uri}/{relative}"
-        with path.open("rb") as stream:
-            for located in read_source(stream, named, name=name, bad=bad, kinds=kinds):
-                if named.source.limit is not None and taken >= named.source.limit:
-                    return
-                try:
-                    encoded = encoder.encode(located.record)
-                except NotEncodable as error:
-                    bad.add(named.field, located.place, str(error))
-                    continue
-                writer.last_turn_only += encoded.last_turn_only
-                writer.add(encoded.ids, encoded.targets, content_digest(located.record), named, located.place)
-                taken += 1
-                if taken % _BEAT_EVERY == 0:
-                    heartbeat(_BEAT_EVERY)
+@dataclass(frozen=True)
+class _Into:
+    """Brings records from files into encodings."""
+
+    writer: EncodingsWriter
+    encoder: Encoder
+    refiner: Refiner
+    bad: BadRecords
+    kinds: Kinds
+    data: Data
+    heartbeat: Callable[[int], None]
+
+    def source(self, number: int, named: NamedSource, files: list[Path], folder: Path) -> None:
+        taken = 0
+        uri = named.source.uri.rstrip("/")
+        for path in files:
+            relative = path.relative_to(folder / named.folder).as_posix()
+            name = uri if len(files) == 1 and uri.endswith(f"/{relative}") else f"{uri}/{relative}"
+            with path.open("rb") as stream:
+                for located in read_source(stream, named, name=name, bad=self.bad, kinds=self.kinds):
+                    if named.source.limit is not None and taken >= named.source.limit:
+                        return
+                    if not self._record(number, named, located):
+                        continue
+                    taken += 1
+                    if taken % _BEAT_EVERY == 0:
+                        self.heartbeat(_BEAT_EVERY)
+
+    def _record(self, number: int, named: NamedSource, located: Located) -> bool:
+        """Whether it counts for the source's limit."""
+        try:
+            record = self.refiner.apply(located.record)
+            if record is None:
+                return False
+            group = group_of(located.document, self.data.balance.column) if self.data.balance else None
+            encoded = self.encoder.encode(record)
+        except (NotEncodable, BadRecord) as error:
+            self.bad.add(named.field, located.place, str(error))
+            return False
+        near = self.data.dedup and self.data.dedup.near
+        marks = signature("\n".join(text for text, _ in parts(record))) if near else None
+        self.writer.last_turn_only += encoded.last_turn_only
+        self.writer.add(
+            encoded.ids,
+            encoded.targets,
+            Origin(named, number, located.place, content_digest(record), group, marks),
+        )
+        return True

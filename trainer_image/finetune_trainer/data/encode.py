@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api.data import TrainOn
 from finetune_trainer.data.read import DataError
 from finetune_trainer.data.records import Conversation, Document, Record, TextPair
 
@@ -34,7 +35,8 @@ class Encoded:
 class Encoder:
     """Encodes records with one tokenizer (a transformers `PreTrainedTokenizerBase`)."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, train_on: TrainOn | None = None) -> None:
+        self._all = train_on is TrainOn.ALL
         if tokenizer.eos_token_id is None:
             raise DataError(
                 "spec.model.uri",
@@ -53,7 +55,7 @@ class Encoder:
     def encode(self, record: Record) -> Encoded:
         """Raises NotEncodable when the chat template refuses this record, DataError when there is none."""
         if isinstance(record, TextPair):
-            ids, targets = self._segments([(record.prompt, False), (record.completion, True)])
+            ids, targets = self._segments([(record.prompt, self._all), (record.completion, True)])
             ids, targets = self._prefix + ids, [False] * len(self._prefix) + targets
             return Encoded(*self._ended(ids, targets))
         if isinstance(record, Document):
@@ -69,6 +71,9 @@ class Encoder:
                 "chat_template to the model directory, or write the data as Alpaca or PromptCompletion",
                 reason="NoChatTemplate",
             )
+        if self._all:
+            ids, targets = self._segments([(self._render(_messages(record)), True)])
+            return Encoded(*self._ended(ids, targets))
         every_assistant = all(t.trained == (t.role == "assistant") for t in record.turns)
         if self._marks_generation and every_assistant:
             return self._by_marks(record)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from finetune_api.data import Data, Overflow
+from finetune_trainer.data.minhash import SIZE
 from finetune_trainer.data.read import DataError
 from finetune_trainer.data.sources import NamedSource
 
@@ -23,7 +26,32 @@ class Encodings:
         self.held_out: npt.NDArray[np.bool_] = np.load(folder / "held_out.npy")
         self.ids: npt.NDArray[np.int32] = np.memmap(folder / "ids.bin", dtype=np.int32, mode="r")
         self.targets: npt.NDArray[np.bool_] = np.memmap(folder / "targets.bin", dtype=np.bool_, mode="r")
+        self.records: npt.NDArray[np.int64] = np.load(folder / "records.npy")
+        """The number of the record that a row is a part of: two rows are of one record when onOverflow is Split."""
+        self.sources: npt.NDArray[np.int64] = np.load(folder / "sources.npy")
+        """By their number in `named_sources`."""
+        self.groups: npt.NDArray[np.uint64] = np.load(folder / "groups.npy")
+        """Hashes of the column to balance by; empty when nothing is balanced."""
+        self._signatures = folder / "signatures.bin"
         self.counts = json.loads((folder / "counts.json").read_text())
+        self.report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+
+    @property
+    def signatures(self) -> npt.NDArray[np.uint32]:
+        """Of every record (not row) that was encoded; only there when near duplicates are looked for."""
+        return np.fromfile(self._signatures, dtype=np.uint32).reshape(-1, SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record comes from, and what else has to be known of it."""
+
+    named: NamedSource
+    source: int
+    place: str
+    digest: int
+    group: int | None = None
+    signature: npt.NDArray[np.uint32] | None = None
 
 
 class EncodingsWriter:
@@ -35,55 +63,82 @@ class EncodingsWriter:
         self._digests: list[int] = []
         self._truncated: list[bool] = []
         self._held_out: list[bool] = []
+        self._records: list[int] = []
+        self._sources: list[int] = []
+        self._groups: list[int] = []
+        self._kept = 0
         self.records = self.truncated = self.dropped = self.last_turn_only = 0
 
     def __enter__(self) -> EncodingsWriter:
         self._ids = (self._folder / "ids.bin").open("wb")
         self._targets = (self._folder / "targets.bin").open("wb")
+        self._signatures = (self._folder / "signatures.bin").open("wb")
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._ids.close()
         self._targets.close()
+        self._signatures.close()
 
-    def add(self, ids: list[int], targets: list[bool], digest: int, named: NamedSource, place: str) -> None:
+    def add(self, ids: list[int], targets: list[bool], origin: Origin) -> bool:
+        """Whether anything of the record is kept."""
         self.records += 1
-        limit = self._data.max_length
+        limit, policy = self._data.max_length, self._data.on_overflow
         overlong = len(ids) > limit
-        if overlong and self._data.on_overflow is Overflow.ERROR:
+        if overlong and policy is Overflow.ERROR:
             raise DataError(
-                named.field,
-                f"{named.field}: {place}: the record has {len(ids)} tokens, data.maxLength is {limit}; shorten it, "
-                "raise maxLength, or set data.onOverflow to Truncate or Drop",
+                origin.named.field,
+                f"{origin.named.field}: {origin.place}: the record has {len(ids)} tokens, data.maxLength is {limit}; "
+                "shorten it, raise maxLength, or set data.onOverflow to Truncate, Split or Drop",
                 reason="RecordTooLong",
             )
-        ids, targets = ids[:limit], targets[:limit]
+        end = len(ids) if overlong and policy is Overflow.SPLIT else limit
+        rows = [(ids[at : at + limit], targets[at : at + limit]) for at in range(0, min(end, len(ids)), limit)]
         # The first id is predicted from nothing, so a target there teaches nothing.
-        if (overlong and self._data.on_overflow is Overflow.DROP) or not any(targets[1:]):
+        rows = [row for row in rows if any(row[1][1:])]
+        if (overlong and policy is Overflow.DROP) or not rows:
             self.dropped += 1
-            return
-        self.truncated += overlong
+            return False
+        self.truncated += overlong and policy is Overflow.TRUNCATE
+        for row_ids, row_targets in rows:
+            self._write(row_ids, row_targets, origin, overlong and policy is Overflow.TRUNCATE)
+        if origin.signature is not None:
+            self._signatures.write(origin.signature.tobytes())
+        self._kept += 1
+        return True
+
+    def _write(self, ids: list[int], targets: list[bool], origin: Origin, truncated: bool) -> None:
         self._ids.write(np.asarray(ids, dtype=np.int32).tobytes())
         self._targets.write(np.asarray(targets, dtype=np.bool_).tobytes())
         self._ends.append((self._ends[-1] if self._ends else 0) + len(ids))
-        self._digests.append(digest)
-        self._truncated.append(overlong)
-        self._held_out.append(named.held_out)
+        self._digests.append(origin.digest)
+        self._truncated.append(truncated)
+        self._held_out.append(origin.named.held_out)
+        self._records.append(self._kept)
+        self._sources.append(origin.source)
+        if origin.group is not None:
+            self._groups.append(origin.group)
 
-    def finish(self, malformed: int) -> int:
-        """The number of encoded records."""
+    def finish(self, malformed: int, filtered: int, report: dict[str, Any]) -> int:
+        """The number of encoded rows. `report`: what else is to be told of the records."""
         self._ids.flush()
         self._targets.flush()
+        self._signatures.flush()
         np.save(self._folder / "ends.npy", np.asarray(self._ends, dtype=np.int64))
         np.save(self._folder / "digests.npy", np.asarray(self._digests, dtype=np.uint64))
         np.save(self._folder / "truncated.npy", np.asarray(self._truncated, dtype=np.bool_))
         np.save(self._folder / "held_out.npy", np.asarray(self._held_out, dtype=np.bool_))
+        np.save(self._folder / "records.npy", np.asarray(self._records, dtype=np.int64))
+        np.save(self._folder / "sources.npy", np.asarray(self._sources, dtype=np.int64))
+        np.save(self._folder / "groups.npy", np.asarray(self._groups, dtype=np.uint64))
         counts = {
             "records": self.records,
             "malformed": malformed,
             "truncated": self.truncated,
             "dropped": self.dropped,
             "last_turn_only": self.last_turn_only,
+            "filtered": filtered,
         }
         (self._folder / "counts.json").write_text(json.dumps(counts))
+        (self._folder / "report.json").write_text(json.dumps(report))
         return len(self._ends)

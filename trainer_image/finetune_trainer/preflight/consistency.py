@@ -97,12 +97,13 @@ def check_chat_template(sample: Sample, model: ModelInfo) -> None:
 
 
 def training_rows(spec: FineTuneJobSpec, sample: Sample) -> int:
-    """Records that are left to train on, of those in the sample."""
-    if spec.data.validation.sources:
-        return len(sample.train)
+    """Records of an epoch, of those in the sample: without duplicates where these go, weighted."""
     percent = DEFAULT_PERCENT if spec.data.validation.percent is None else spec.data.validation.percent
-    out = held_out(sample.train, percent)
-    return sum(1 for digest in sample.train if digest not in out)
+    out = frozenset() if spec.data.validation.sources else held_out(sample.train, percent)
+    left = [(d, w) for d, w in zip(sample.train, sample.weights, strict=True) if d not in out]
+    if spec.data.dedup and spec.data.dedup.exact:
+        left = list({digest: (digest, weight) for digest, weight in reversed(left)}.values())
+    return round(sum(weight for _, weight in left))
 
 
 def world_size(config: RunConfig) -> int:

@@ -13,6 +13,7 @@ from finetune_trainer.data.chunks import as_file
 from finetune_trainer.data.purpose import Kinds, accepted
 from finetune_trainer.data.read import BadRecords, read_source
 from finetune_trainer.data.records import Conversation, content_digest
+from finetune_trainer.data.refine import Refiner
 from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
 from finetune_trainer.preflight.problems import Problem, storage_in_words, waiting
 from finetune_trainer.preflight.reasons import Reason
@@ -30,9 +31,12 @@ class Sample:
     records: int = 0
     train: list[int] = field(default_factory=list)
     """Content digests of the training records."""
+    weights: list[float] = field(default_factory=list)
+    """How often each of them comes in an epoch."""
     held_out: int = 0
     conversations: int = 0
     malformed: int = 0
+    filtered: int = 0
     files: int = 0
     bytes: int = 0
     complete: bool = True
@@ -59,7 +63,7 @@ def list_sources(config: RunConfig) -> Listed:
 def read_sample(config: RunConfig, listed: Listed) -> Sample:
     """Validates the first 64 MiB of every file, 256 MiB in all. Raises DataError (66), Problem."""
     sample = Sample()
-    bad = BadRecords(config.spec.data.max_bad_records)
+    bad, refiner = BadRecords(config.spec.data.max_bad_records), Refiner(config.spec.data)
     for named, files in listed:
         taken = 0
         for file in files:
@@ -71,15 +75,15 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
                 sample.complete = False
                 break
             left = None if limit is None else limit - taken
-            taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec))
-    sample.malformed = bad.count
+            taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec), refiner)
+    sample.malformed, sample.filtered = bad.count, sum(refiner.left_out.values())
     if not sample.train and sample.complete:
         raise Problem(
             ExitCode.DATA_INVALID,
             Reason.NO_RECORDS,
             "spec.data.train",
-            f"{_named(listed)} hold no usable record ({bad.count} malformed): write records into them, "
-            "or correct the URI",
+            f"{_named(listed)} hold no usable record ({bad.count} malformed, {sample.filtered} filtered out): "
+            "write records into them, or correct the URI",
         )
     return sample
 
@@ -100,8 +104,10 @@ def _read_file(
     bad: BadRecords,
     sample: Sample,
     kinds: Kinds,
+    refiner: Refiner,
 ) -> int:
     cut = file.entry.size > budget
+    weight = float(getattr(named.source, "weight", None) or 1)
     secret = named.source.secret_ref.name if named.source.secret_ref else None
     taken = 0
     sample.files += 1
@@ -109,13 +115,17 @@ def _read_file(
     with storage_in_words(f"{named.field}.uri", secret, missing=Reason.WAITING_FOR_DATASET):
         stream = as_file(file.store, file.entry)
         for located in read_source(stream, named, name=file.name, bad=bad, kinds=kinds, budget=budget if cut else None):
+            record = refiner.apply(located.record)
+            if record is None:
+                continue
             taken += 1
             sample.records += 1
-            sample.conversations += isinstance(located.record, Conversation)
+            sample.conversations += isinstance(record, Conversation)
             if named.held_out:
                 sample.held_out += 1
             else:
-                sample.train.append(content_digest(located.record))
+                sample.train.append(content_digest(record))
+                sample.weights.append(weight)
             if limit is not None and taken >= limit:
                 return taken
     sample.complete = sample.complete and not cut

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from e2e.images import binaries, product, stale
+from e2e.images import base, binaries, product, stale
 from e2e.tools.progress import Progress
 
 
@@ -29,6 +29,7 @@ def ensure_all(progress: Progress) -> Built:
     named[product.FAULTY.key] = product.ensure(product.FAULTY, progress, named[product.ENGINE.key])
     named["traefik"] = binaries.ensure_traefik(progress)
     built = Built(pause, named)
-    stale.prune_storage(built.all())
+    # Made anew, the base would be another one to the builder, and every layer above it too.
+    stale.prune_storage([base.reference(), *built.all()])
     stale.prune_layout(product.layout_dir(), [product.pushed_name(image) for image in built.all()])
     return built

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.images import base, binaries, oci, product, stale
+from e2e.images import base, binaries, cluster_images, oci, product, stale
 from e2e.tools.places import REPO
+from e2e.tools.progress import Progress
 
 ALL = (*product.PRODUCTS, product.FAULTY)
 
@@ -213,6 +214,18 @@ def test_the_base_image_is_named_after_its_recipe(monkeypatch: pytest.MonkeyPatc
     before = base.reference()
     monkeypatch.setattr(base, "PACKAGES", (*base.PACKAGES, "git"))
     assert base.reference() != before
+
+
+def test_pruning_keeps_the_base_image(monkeypatch: pytest.MonkeyPatch, layout: Path) -> None:
+    """Imported again it is another image to the builder, and every layer above it is made anew."""
+    kept: list[str] = []
+    for module, name in ((binaries, "ensure_pause"), (binaries, "ensure_traefik"), (product, "ensure")):
+        monkeypatch.setattr(module, name, lambda *_args: "localhost/finetune-something:1")
+    monkeypatch.setattr(product, "layout_dir", lambda: layout)
+    monkeypatch.setattr(stale, "prune_storage", kept.extend)
+    monkeypatch.setattr(stale, "prune_layout", lambda _layout, _keep: 0)
+    cluster_images.ensure_all(Progress(io.StringIO()))
+    assert base.reference() in kept
 
 
 def test_the_context_of_a_build_is_readable(repo: Path) -> None:

@@ -13,6 +13,7 @@ from finetune_api.method import Method
 from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.running import Resources, Retry, Scheduling, SecretRef
+from finetune_api.speed import ATTENTION_RULES, Attention
 from finetune_api.storage import Stored
 from finetune_api.tracking import Tracking
 from finetune_api.training import Training
@@ -20,6 +21,18 @@ from finetune_api.training import Training
 
 class Model(Stored):
     """The base model: a Hugging Face model directory with safetensors weights and a tokenizer."""
+
+    attention: (
+        Annotated[
+            Attention,
+            Field(
+                description="Auto (when unset): SDPA (torch's own kernels, flash among them), or Eager for models "
+                "without it. FlashAttention2 needs its package in the trainer image; it and Flex need a GPU. Takes "
+                "effect at the next attempt."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Keep(ApiModel):
@@ -63,6 +76,7 @@ _CUSTOM = "has(self.trainer) && has(self.trainer.type) && self.trainer.type == '
 class FineTuneJobSpec(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
+            *ATTENTION_RULES,
             cel(
                 "!(self.training.optimizer.type in ['AdamW8bit', 'Adafactor']) || "
                 "self.parallelism.strategy in ['Auto', 'DDP']",

@@ -87,6 +87,7 @@ class Progress(WireModel):
     world_size: int | None = None
     strategy: Word | None = None
     strategy_why: Sentence | None = None
+    attention: Word | None = None
     checkpoint: CheckpointReport | None = None
     checkpoint_interval_seconds: Finite | None = None
     """What spec.checkpoint.interval comes to now."""

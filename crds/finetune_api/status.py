@@ -197,6 +197,8 @@ class Resolved(StatusModel):
     strategy: Short | None = None
     """What parallelism.strategy came to, by the newest attempt."""
     strategy_why: Message | None = None
+    attention: Short | None = None
+    """What model.attention came to, as transformers names it."""
     checkpoint_interval: Short | None = None
     """As the newest attempt uses it; where the spec says Auto it follows what was measured."""
 

@@ -92,7 +92,7 @@ def measured(case: Case, root: Path) -> int:
     spec, cpu = spec_of(case, root), torch.device("cpu")
     live = Live()
     with live:
-        strategy = DDP(spec, models.build(spec, root / "base", cpu, recompute=case.recompute), cpu)
+        strategy = DDP(spec, models.build(spec, root / "base", cpu, models.Form(recompute=case.recompute)), cpu)
         live.count(strategy.model.parameters())
         live.count(strategy.model.buffers())
         for _ in range(2):

@@ -35,7 +35,7 @@ def spec(method: str) -> FineTuneJobSpec:
 def gradients(method: str, folder: Path, *, recompute: bool) -> tuple[float, dict[str, torch.Tensor], int]:
     """(loss, gradients by name, tensors that autograd kept)."""
     torch.manual_seed(3)
-    net = models.build(spec(method), folder, CPU, recompute=recompute)
+    net = models.build(spec(method), folder, CPU, models.Form(recompute=recompute))
     ids = torch.arange(2 * 24).reshape(2, 24) % 400 + 6
     batch = Batch(ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
     kept = 0

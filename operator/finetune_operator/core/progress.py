@@ -108,6 +108,7 @@ def _resolved(resolved: Resolved | None, progress: Progress) -> Resolved | None:
             "gradient_accumulation": progress.gradient_accumulation,
             "strategy": progress.strategy or resolved.strategy,
             "strategy_why": progress.strategy_why or resolved.strategy_why,
+            "attention": progress.attention or resolved.attention,
             "checkpoint_interval": format_seconds(progress.checkpoint_interval_seconds)
             if progress.checkpoint_interval_seconds is not None
             else resolved.checkpoint_interval,

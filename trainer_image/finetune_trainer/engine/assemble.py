@@ -26,7 +26,7 @@ from finetune_trainer.engine.agree import Agreement
 from finetune_trainer.engine.cadence import Cadence
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.evaluate import held_out_loss
-from finetune_trainer.engine.isolation import check_isolation
+from finetune_trainer.engine.isolation import attention_of, check_isolation
 from finetune_trainer.engine.lifeboat import Lifeboat
 from finetune_trainer.engine.loop import Loop
 from finetune_trainer.engine.metrics import Metrics
@@ -77,7 +77,7 @@ def assemble(
     pad = model.pad_id(tokenizer)
     reporter = Reporter(channel, plan, start.step) if place.local_rank == 0 else None
     if reporter:
-        reporter.strategy(choice.name, choice.why)
+        reporter.settled(strategy=choice.name, why=choice.why, attention=attention_of(strategy.model))
     lead = _lead(config, places) if place.rank == 0 else None
     together = Together(alone=not strategy.spread)
     saver = _saver(config, places, together, reporter, lead, heart) if lead or strategy.spread else None
@@ -189,7 +189,7 @@ def _describe(config: RunConfig, plan: BatchPlan, strategy: Strategy, choice: Ch
         activationCheckpointing="Full" if choice.recompute else "None",
         parameters=sum(p.numel() for p in net.parameters()),
         trainable=sum(p.numel() for p in model.trainable(net)),
-        attention=getattr(getattr(net, "config", None), "_attn_implementation", None),
+        attention=attention_of(net),
         torch=torch.__version__,
         globalBatch=plan.global_batch,
         microBatch=plan.micro_batch,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import MethodType
 from finetune_api.training import Precision
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.engine.attention import first_supported
 from finetune_trainer.engine.recompute import recompute_layers
 from finetune_trainer.methods.choose import method_of
+
+ANY_ATTENTION = ("sdpa", "eager")
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -34,17 +38,20 @@ def pad_id(tokenizer: Any) -> int:
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
 
-def load_base(folder: Path, dtype: torch.dtype) -> nn.Module:
+def load_base(folder: Path, dtype: torch.dtype, attention: tuple[str, ...] = ANY_ATTENTION) -> nn.Module:
     """Raises RunError (66) in words when the folder does not hold a model transformers can read."""
     from transformers import AutoModelForCausalLM
 
-    try:
+    def load(name: str) -> nn.Module:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation=name
         )
+        return model
+
+    try:
+        return first_supported(attention, load)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(ExitCode.DATA_INVALID, f"the base model cannot be loaded: {error}") from error
-    return model
 
 
 def keeps_half(spec: FineTuneJobSpec, device: torch.device) -> bool:
@@ -53,31 +60,49 @@ def keeps_half(spec: FineTuneJobSpec, device: torch.device) -> bool:
     return device.type == "cuda" and spec.training.precision is Precision.BF16 and not full
 
 
-def build(
-    spec: FineTuneJobSpec, folder: Path, device: torch.device, *, half: bool = False, recompute: bool = False
-) -> nn.Module:
+@dataclass(frozen=True)
+class Form:
+    """How a model is made ready to train, as far as spec and device leave it open."""
+
+    half: bool = False
+    """Weights that are not trained rest in bf16."""
+    recompute: bool = False
+    attention: tuple[str, ...] = ANY_ATTENTION
+    """transformers' names, the first that the model can do."""
+
+    @property
+    def resting(self) -> torch.dtype:
+        return torch.bfloat16 if self.half else torch.float32
+
+
+PLAIN = Form()
+
+
+def build(spec: FineTuneJobSpec, folder: Path, device: torch.device, form: Form = PLAIN) -> nn.Module:
     """Ready to train, in train mode. New parameters are drawn from torch's current seed."""
-    base = load_base(folder, torch.bfloat16 if half else torch.float32)
-    return _adapted(spec, base, recompute=recompute).to(device).train()
+    return _adapted(spec, load_base(folder, form.resting, form.attention), form).to(device).train()
 
 
-def structure(spec: FineTuneJobSpec, folder: Path, *, half: bool = False, recompute: bool = False) -> nn.Module:
+def structure(spec: FineTuneJobSpec, folder: Path, form: Form = PLAIN) -> nn.Module:
     """What `build` gives with parameters that have no storage (meta device); buffers are real."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if half else torch.float32
     with init_empty_weights(include_buffers=False):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        base = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-        return _adapted(spec, base, recompute=recompute).train()
+
+        def make(name: str) -> nn.Module:
+            model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=form.resting, attn_implementation=name)
+            return model
+
+        return _adapted(spec, first_supported(form.attention, make), form).train()
 
 
-def _adapted(spec: FineTuneJobSpec, model: nn.Module, *, recompute: bool) -> nn.Module:
+def _adapted(spec: FineTuneJobSpec, model: nn.Module, form: Form) -> nn.Module:
     model = method_of(spec.method).apply(model)
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
-    if recompute:
+    if form.recompute:
         recompute_layers(model)
     return model
 

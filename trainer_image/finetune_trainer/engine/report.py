@@ -68,9 +68,10 @@ class Reporter:
             self._data_wait = _smooth(self._data_wait, 100 * data_seconds / max(seconds, 1e-9))
             self._fields["dataWaitPercent"] = round(self._data_wait, 2)
 
-    def strategy(self, name: str, why: str) -> None:
+    def settled(self, *, strategy: str, why: str, attention: str) -> None:
+        """What Auto came to."""
         with self._lock:
-            self._fields |= {"strategy": name, "strategyWhy": why}
+            self._fields |= {"strategy": strategy, "strategyWhy": why, "attention": attention}
 
     def interval(self, seconds: float) -> None:
         """Between two checkpoints, from now on."""

@@ -12,7 +12,9 @@ from finetune_api.parallelism import StrategyName
 from finetune_api.training import ActivationCheckpointing
 from finetune_artifacts import open_store
 from finetune_trainer.engine import model
+from finetune_trainer.engine.attention import candidates
 from finetune_trainer.engine.context import Place
+from finetune_trainer.engine.model import Form
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.ddp import DDP
@@ -54,11 +56,9 @@ def _inspected(folder: Path) -> ModelInfo:
 
 def build(choice: Choice, spec: FineTuneJobSpec, folder: Path, place: Place, *, ranks_per_node: int) -> Strategy:
     """On every rank, with torch's seed set: the model, its optimizer, and how they are spread."""
-    half, again = model.keeps_half(spec, place.device), choice.recompute
+    form = Form(model.keeps_half(spec, place.device), choice.recompute, candidates(spec, place.device))
     if choice.name is not StrategyName.FSDP:
-        return DDP(spec, model.build(spec, folder, place.device, half=half, recompute=again), place.device)
-    if place.rank == 0:
-        net = model.build(spec, folder, torch.device("cpu"), half=half, recompute=again)
-    else:
-        net = model.structure(spec, folder, half=half, recompute=again)
+        return DDP(spec, model.build(spec, folder, place.device, form), place.device)
+    first = place.rank == 0
+    net = model.build(spec, folder, torch.device("cpu"), form) if first else model.structure(spec, folder, form)
     return FSDP(spec, net, place, ranks_per_node=ranks_per_node)

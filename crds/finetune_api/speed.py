@@ -1,0 +1,31 @@
+"""How a model is computed: what changes time and memory, and results by no more than rounding."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from finetune_api.base import cel
+
+
+class Attention(StrEnum):
+    AUTO = "Auto"
+    SDPA = "SDPA"
+    EAGER = "Eager"
+    FLASH_ATTENTION_2 = "FlashAttention2"
+    FLEX = "Flex"
+
+
+_FLASH = "has(self.model.attention) && self.model.attention == 'FlashAttention2'"
+_FLEX = "has(self.model.attention) && self.model.attention == 'Flex'"
+ATTENTION_RULES = (
+    cel(
+        f"!({_FLASH} && has(self.training) && has(self.training.precision) && self.training.precision == 'FP32')",
+        "FlashAttention2 computes in 16 bits; set training.precision: BF16, or model.attention: SDPA",
+    ),
+    cel(
+        f"!(({_FLASH} || {_FLEX}) && has(self.resources) && has(self.resources.gpusPerNode) && "
+        "self.resources.gpusPerNode == 0)",
+        "FlashAttention2 and Flex need a GPU; set model.attention: Auto, or resources.gpusPerNode",
+    ),
+)
+"""Of FineTuneJob's spec."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -29,6 +30,8 @@ class OperatorProcess:
         if profile is not None:
             command = [sys.executable, "-m", "cProfile", "-o", str(profile), "-m", "finetune_operator"]
         extra = {"FINETUNE_LISTEN": f"127.0.0.1:{self._port}"}
+        if "PYTHONPATH" in os.environ:  # of a checkout that is not the one installed
+            extra["PYTHONPATH"] = os.environ["PYTHONPATH"]
         self._daemon = Daemon("operator", folder, command, environment_of(lab, extra), with_parent=True)
 
     def __enter__(self) -> OperatorProcess:

@@ -6,6 +6,7 @@ pid is believed or signalled, its command line in /proc must be the recorded one
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -64,6 +65,14 @@ def tail(path: Path, lines: int = 15) -> str:
 
 _outliving: list[subprocess.Popen[bytes]] = []
 """Daemons that are meant to outlive this process: Python warns when such a Popen is collected."""
+
+
+@atexit.register
+def _let_go() -> None:
+    """Also when it is collected because this process ends."""
+    for process in _outliving:
+        if process.poll() is None:
+            process.returncode = 0
 
 
 @dataclass

@@ -97,3 +97,17 @@ def test_wait_for_names_what_was_awaited() -> None:
 def test_a_failed_command_says_its_own_words() -> None:
     with pytest.raises(CommandFailed, match="no such thing"):
         output_of([sys.executable, "-c", "import sys; sys.exit('no such thing')"])
+
+
+def test_one_that_outlives_us_is_no_leak(tmp_path: Path) -> None:
+    """Python warns when it collects a process that still runs; here that is the purpose."""
+    script = (
+        "import sys; from pathlib import Path; from e2e.cluster.process import Daemon; "
+        "Daemon('sleeper', Path(sys.argv[1]), ['sleep', '60']).start()"
+    )
+    command = [sys.executable, "-X", "dev", "-c", script, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    sleeper = Daemon("sleeper", tmp_path, ["sleep", "60"])
+    assert sleeper.pid() is not None, "it runs on"
+    sleeper.stop()
+    assert ended.stderr == ""

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -119,6 +120,49 @@ async def test_unwatched_kinds_that_are_already_ours_do_not_loop(rig: Rig) -> No
     rig.world.api.create("networking.k8s.io", "networkpolicies", "team", body)
     result = await rig.run(creates=(body,))
     assert (result.again, result.conflicts, result.error) == (False, {}, None)
+
+
+async def test_what_stood_before_is_looked_for_and_not_refused_again(rig: Rig) -> None:
+    """Each attempt and each revision asks for its NetworkPolicy, that it comes back when somebody deleted it."""
+    body = rig.body("NetworkPolicy", "bot-gang", spec={"podSelector": {}})
+    assert (await rig.run(creates=(body,))).writes == 1
+    refused = Script()
+    refused.add(lambda call: call.method == "POST", Refuse(500, "no write is expected"), times=99)
+    rig.world.frontend.policy = refused
+    again = await rig.run(creates=(body,))
+    assert (again.writes, again.again, again.error) == (0, False, None)
+    rig.world.frontend.policy = Script()
+    rig.world.api.delete(
+        "networking.k8s.io", "networkpolicies", rig.found("networkpolicies", "bot-gang", "networking.k8s.io")
+    )
+    back = await rig.run(creates=(body,))
+    assert back.writes == 1
+    assert rig.found("networkpolicies", "bot-gang", "networking.k8s.io") is not None
+
+
+async def test_one_that_was_found_standing_is_remembered(rig: Rig) -> None:
+    body = rig.body("NetworkPolicy", "bot-gang", spec={"podSelector": {}})
+    rig.world.api.create("networking.k8s.io", "networkpolicies", "team", body)
+    await rig.run(creates=(body,))
+    refused = Script()
+    refused.add(lambda call: call.method == "POST", Refuse(500, "no write is expected"), times=99)
+    rig.world.frontend.policy = refused
+    assert (await rig.run(creates=(body,))).error is None
+
+
+async def test_gangs_that_want_the_shared_service_at_once_are_not_refused(rig: Rig) -> None:
+    """Two passes planned from the same reading: the second waits for the first, and plans again."""
+    refused = rig.body("Service", GANG_SERVICE, spec={"clusterIP": "None"})
+    first, second = await asyncio.gather(rig.run(creates=(refused,)), rig.run(creates=(refused,)))
+    assert (first.writes, second.writes, second.again, second.conflicts) == (1, 0, True, {})
+    known = rig.store.get("Service", "team", GANG_SERVICE)
+    assert known is not None
+    owners = [*known["metadata"]["ownerReferences"], owner("FineTuneJob", "other", "u2", controller=False)]
+    body = {"metadata": {"resourceVersion": known["metadata"]["resourceVersion"], "ownerReferences": owners}}
+    patch = MergePatch(SERVICES, "team", GANG_SERVICE, body)
+    one, two = await asyncio.gather(rig.run(patches=(patch,)), rig.run(patches=(patch,)))
+    assert (one.writes, two.writes, two.again) == (1, 0, True)
+    assert len(rig.verbs()) == 2, "no write was sent that had to be refused"
 
 
 async def test_somebody_elses_object_is_a_conflict_in_words_and_stays(rig: Rig) -> None:

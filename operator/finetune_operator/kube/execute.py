@@ -9,21 +9,25 @@ what became of it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from weakref import WeakValueDictionary
 
 from finetune_operator.core.names import GANG_SERVICE, KIND_JOB, LABEL_MANAGED_BY, MANAGER
 from finetune_operator.core.objects import labels_of, uid_of
-from finetune_operator.core.types import BY_KIND, EVENTS, Delete, EventNote, MergePatch, Obj, Plan, Resource
+from finetune_operator.core.types import BY_KIND, EVENTS, SERVICES, Delete, EventNote, MergePatch, Obj, Plan, Resource
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
 from finetune_operator.kube.store import Store
 
 _MESSAGE_MAX = 1024
+_REMEMBERED = 50_000
 
 
 @dataclass
@@ -47,6 +51,9 @@ class Executor:
         self._store = store
         self._now = now
         self._instance = instance
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._standing: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
+        """Objects that are not watched and stood when we last knew: (kind, namespace, name, owner's uid)."""
 
     async def run(self, plan: Plan, owner: Obj) -> Result:
         """`owner` is the object that the plan was made from. Raises nothing of `errors.ApiError`."""
@@ -93,9 +100,24 @@ class Executor:
         resource = BY_KIND[body["kind"]]
         meta = body["metadata"]
         namespace, name = meta.get("namespace"), meta["name"]
+        if await self._stands(resource, namespace, name, owner):
+            return
+        if resource.kind == SERVICES.kind:
+            async with self._one_at_a_time(namespace, name):
+                known = self._store.get(resource.kind, namespace, name)
+                if known is not None and is_ours(known, owner) and not known["metadata"].get("deletionTimestamp"):
+                    result.again = True  # another pass made it while this one waited
+                else:
+                    await self._post(resource, body, owner, result)
+            return
+        await self._post(resource, body, owner, result)
+
+    async def _post(self, resource: Resource, body: Obj, owner: Obj, result: Result) -> None:
+        namespace, name = body["metadata"].get("namespace"), body["metadata"]["name"]
         try:
             self._keep(resource, await self._client.create(resource, namespace, body))
             result.writes += 1
+            self._remember(resource, namespace, name, owner)
         except errors.AlreadyExists:
             if resource.kind != "Secret":  # never read: the name itself carries our uid
                 await self._look_at(resource, namespace, name, owner, result)
@@ -105,6 +127,26 @@ class Executor:
             result.refused = f"{resource.kind} {name} is not admitted: {error.message}"
             raise
 
+    async def _stands(self, resource: Resource, namespace: str, name: str, owner: Obj) -> bool:
+        """Whether it is there already, asked for where it is likely: a read costs less than a write that is refused.
+
+        Plans ask for what is not watched anew with each attempt or revision, so that it comes back when it is lost.
+        """
+        if (resource.kind, namespace, name, uid_of(owner)) not in self._standing:
+            return False
+        try:
+            found = await self._client.get(resource, namespace, name)
+        except errors.NotFound:
+            return False
+        return is_ours(found, owner) and not found["metadata"].get("deletionTimestamp")
+
+    def _remember(self, resource: Resource, namespace: str, name: str, owner: Obj) -> None:
+        if resource.kind in Store.KINDS or resource.kind == "Secret":
+            return
+        self._standing[resource.kind, namespace, name, uid_of(owner)] = None
+        while len(self._standing) > _REMEMBERED:
+            self._standing.popitem(last=False)
+
     async def _look_at(self, resource: Resource, namespace: str, name: str, owner: Obj, result: Result) -> None:
         try:
             found = await self._client.get(resource, namespace, name)
@@ -113,6 +155,7 @@ class Executor:
             return
         what = f"{resource.kind}/{name}"
         if is_ours(found, owner) and not found["metadata"].get("deletionTimestamp"):
+            self._remember(resource, namespace, name, owner)
             if resource.kind in Store.KINDS:  # the store missed it; other kinds are not watched, plans never see them
                 self._keep(resource, found)
                 result.again = True
@@ -123,7 +166,22 @@ class Executor:
         else:
             result.conflicts[what] = conflict_sentence(resource, namespace, name, found, owner)
 
+    def _one_at_a_time(self, namespace: str, name: str) -> asyncio.Lock:
+        """For a Service: all gangs of a namespace share one, and many new ones want it at the same moment."""
+        return self._locks.setdefault((namespace, name), asyncio.Lock())
+
     async def _patch(self, patch: MergePatch, result: Result) -> None:
+        if patch.resource.kind != SERVICES.kind:
+            await self._send(patch, result)
+            return
+        async with self._one_at_a_time(patch.namespace, patch.name):
+            known = self._store.get(patch.resource.kind, patch.namespace, patch.name)
+            base = patch.body["metadata"].get("resourceVersion")
+            if known is not None and base not in (None, known["metadata"].get("resourceVersion")):
+                raise errors.Conflict(f"Service {patch.name} has changed meanwhile", status=409)
+            await self._send(patch, result)
+
+    async def _send(self, patch: MergePatch, result: Result) -> None:
         try:
             answer = await self._client.merge_patch(patch.resource, patch.namespace, patch.name, patch.body)
         except errors.Conflict:

@@ -5,12 +5,11 @@ Kopf closes the session when the API server refuses it, and when Kopf itself end
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 
 class AiohttpTransport:
@@ -50,7 +49,7 @@ class AiohttpTransport:
         headers = {"Accept": "application/json"}
         if content_type:
             headers["Content-Type"] = content_type
-        data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
+        data = to_json(body) if body is not None else None
         session = self.session()
         try:
             async with session.request(

@@ -57,3 +57,14 @@ def test_who_has_no_key_is_not_passed_over() -> None:
         turns.took(Lane.NOTICE, [])
         turns.ended(Lane.NOTICE)
     assert turns.choose([Lane.NOTICE, Lane.PROGRESS]) is Lane.NOTICE
+
+
+def test_eased_all_but_notices_get_fewer_workers() -> None:
+    turns = Turns(16)
+    turns.ease(4)
+    for _ in range(3):
+        turns.took(Lane.WORK, [])
+    assert turns.choose([Lane.CHANGE, Lane.WORK]) is None
+    assert turns.choose([Lane.NOTICE]) is Lane.NOTICE
+    turns.ease(16)
+    assert turns.choose([Lane.CHANGE, Lane.WORK]) is Lane.CHANGE

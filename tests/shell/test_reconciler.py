@@ -11,6 +11,7 @@ from finetune_operator.core.types import FINETUNEJOBS, Config, EventNote, Observ
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.keys import Key, deployment_key, job_key
 from finetune_operator.kube.store import Store
+from finetune_operator.shell.lanes import Lane
 from finetune_operator.shell.metrics import Metrics
 from finetune_operator.shell.pace import Pace
 from finetune_operator.shell.queue import WorkQueue
@@ -571,3 +572,31 @@ def test_slow_writes_stretch_the_time_between_two_of_progress(world: World) -> N
         assert rig.intervals == sorted(rig.intervals)
 
     story(world, lambda observed: Plan(status={"phase": "Running", "message": str(next(steps))}), tell)
+
+
+def test_while_the_server_is_slow_notices_keep_their_workers_and_others_lose_theirs(world: World) -> None:
+    steps = iter(range(10_000))
+
+    async def tell(rig: Rig) -> None:
+        rig.transport.seconds = 0.01
+        rig.add_job()
+        for seconds in (0.01, 1.0):
+            rig.transport.seconds = seconds
+            for _ in range(60):
+                rig.queue.add(KEY)
+                await rig.turn()
+        await rig.rest()
+        for n in range(8):
+            rig.queue.add(job_key("team", f"new-{n}"))
+        taken = [await rig.queue.take() for _ in range(5)]
+        blocked = asyncio.create_task(rig.queue.take())
+        await asyncio.sleep(1)
+        assert not blocked.done(), "five of sixteen workers are left to new jobs"
+        rig.queue.add(job_key("team", "preempted"), Lane.NOTICE)
+        assert (await blocked).name == "preempted"
+        assert len(taken) == 5
+
+    def plan(observed: Observed) -> Plan:
+        return Plan(status={"phase": "Running", "message": str(next(steps))}) if observed.job else Plan()
+
+    story(world, plan, tell)

@@ -45,6 +45,7 @@ class Turns:
     """Chooses the lane of the next key, and counts who was passed over and who is being worked on."""
 
     def __init__(self, workers: int) -> None:
+        self._workers = workers
         self._limits = limits(workers)
         self._running = dict.fromkeys(Lane, 0)
         self._passed = dict.fromkeys(Lane, 0)
@@ -62,6 +63,10 @@ class Turns:
         for other in waiting:
             if other > lane:
                 self._passed[other] += 1
+
+    def ease(self, workers: int) -> None:
+        """From now on so many workers count for all but notices, which may have every one."""
+        self._limits = {**limits(workers), Lane.NOTICE: self._workers}
 
     def ended(self, lane: Lane) -> None:
         self._running[lane] -= 1

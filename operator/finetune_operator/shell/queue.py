@@ -45,6 +45,7 @@ class WorkQueue(Generic[K]):
         self._jitter = jitter
         self._base = base
         self._ceiling = ceiling
+        self.workers = workers
         self._turns = Turns(workers)
         self._waited = waited
         self._ready: dict[Lane, deque[K]] = {lane: deque() for lane in Lane}
@@ -102,6 +103,10 @@ class WorkQueue(Generic[K]):
 
     def forget_failures(self, key: K) -> None:
         self._failures.pop(key, None)
+
+    def ease(self, workers: int) -> None:
+        """Only so many workers for what is no notice."""
+        self._turns.ease(workers)
 
     def close(self) -> None:
         """Gives out no more keys; those taken may finish."""

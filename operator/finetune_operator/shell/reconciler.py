@@ -22,6 +22,7 @@ from finetune_operator.kube.execute import Executor, Result
 from finetune_operator.kube.fingerprint import fingerprint
 from finetune_operator.kube.keys import Key
 from finetune_operator.kube.store import Store
+from finetune_operator.shell.effort import Effort
 from finetune_operator.shell.kinds import (
     DeploymentPlanFn,
     FineTuneJobs,
@@ -81,6 +82,7 @@ class Reconciler:
             )
         self._config = config
         self._pace = pace or Pace(config.progress_write_seconds, runs=lambda: 0, places=1)
+        self._effort = Effort(queue.workers)
         self._now = now
         self._clock = clock
         self._metrics = metrics or Metrics()
@@ -177,6 +179,8 @@ class Reconciler:
     async def _execute(self, key: Key, plan: Plan, subject: Obj) -> Result:
         began = self._clock()
         result = await self._executor.run(plan, subject)
+        if calls := result.writes + result.events:
+            self._queue.ease(self._effort.took((self._clock() - began) / calls))
         if result.status_written and plan.status is not None:
             if result.writes == 1 and not plan.events:
                 self._pace.wrote(self._clock() - began)

@@ -5,6 +5,7 @@
 <run>/attempts/<n>/exit-<index>.json      each pod's last words, with the log's tail
 <run>/attempts/<n>/metrics.jsonl          one line per logged step (index 0)
 <run>/attempts/<n>/tensorboard/
+<run>/data-report.json, data-report.md    what became of the data, for programs and for people
 <run>/publish/metrics.json                the evaluation, kept so that a relaxed gate costs no second evaluation
 <run>/publish/served.json                  what the serving image answered, kept for the same artefact
 <run>/publish/gate.json
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "MANIFEST.json"
 FENCE_DIR = "fence"
+DATA_REPORT = "data-report.json"
+DATA_PAGE = "data-report.md"
 METRICS = "publish/metrics.json"
 SERVED = "publish/served.json"
 GATE = "publish/gate.json"

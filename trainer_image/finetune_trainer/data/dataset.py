@@ -31,7 +31,7 @@ from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, accepted
 from finetune_trainer.data.read import BadRecords, DataError, Located, read_source
 from finetune_trainer.data.records import content_digest
-from finetune_trainer.data.refine import Refiner, parts
+from finetune_trainer.data.refine import Refiner, words_of
 from finetune_trainer.data.sources import NamedSource, named_sources
 
 _FORMAT = 2
@@ -73,6 +73,11 @@ class Examples(Sequence[Example]):
     def __init__(self, store: Encodings, rows: npt.NDArray[np.int64]) -> None:
         self._store, self._rows = store, rows
 
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Their numbers among the encodings."""
+        return self._rows
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -106,6 +111,7 @@ class Splits:
     train: Examples
     validation: Examples
     counts: Counts
+    store: Encodings
 
 
 def load_splits(
@@ -140,7 +146,7 @@ def load_splits(
             f"{counts.overlapping} also among the validation records",
             reason="NoRecords",
         )
-    return Splits(Examples(store, train), Examples(store, validation), counts)
+    return Splits(Examples(store, train), Examples(store, validation), counts, store)
 
 
 def report(counts: Counts, packed: Packed | None = None, why_not: str = "") -> None:
@@ -193,7 +199,8 @@ def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heart
         for number, named in enumerate(named_sources(config)):
             into.source(number, named, local_files(folder, named), folder)
         filtered = sum(refiner.left_out.values())
-        if writer.finish(bad.count, filtered, {}) == 0:
+        told = {"leftOut": refiner.left_out, "cleaned": refiner.cleaned, "malformed": bad.found}
+        if writer.finish(bad.count, filtered, told) == 0:
             raise DataError(
                 "spec.data.train",
                 f"spec.data.train: no record is left to train on: {writer.records + filtered} read, {bad.count} "
@@ -242,7 +249,7 @@ class _Into:
             self.bad.add(named.field, located.place, str(error))
             return False
         near = self.data.dedup and self.data.dedup.near
-        marks = signature("\n".join(text for text, _ in parts(record))) if near else None
+        marks = signature(words_of(record)) if near else None
         self.writer.last_turn_only += encoded.last_turn_only
         self.writer.add(
             encoded.ids,

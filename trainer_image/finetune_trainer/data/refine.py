@@ -14,12 +14,23 @@ from dataclasses import replace
 from finetune_api.data import Data, Reasoning, TrainOn
 from finetune_api.datafilters import Filter, FilterAction, FilterType, PiiFilter
 from finetune_trainer.data import texts
-from finetune_trainer.data.records import Conversation, Document, Preference, Prompt, Rated, Record, TextPair
+from finetune_trainer.data.records import (
+    ALPACA,
+    ALPACA_WITH_INPUT,
+    Conversation,
+    Document,
+    Preference,
+    Prompt,
+    Rated,
+    Record,
+    TextPair,
+)
 
 Change = Callable[[str, bool], str]
 """(text, whether it is trained) to the text that stands in its place."""
 
 _THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
+_LEADS = tuple(prompt.partition("### ")[0] for prompt in (ALPACA, ALPACA_WITH_INPUT))
 REASONING = "Reasoning"
 
 
@@ -99,6 +110,14 @@ def parts(record: Record) -> list[tuple[str, bool]]:
 
     changed(record, note)
     return found
+
+
+def words_of(record: Record) -> str:
+    """What near duplicates are told by: all texts, without the sentences that every Alpaca prompt begins with."""
+    found = [text for text, _ in parts(record)]
+    for lead in _LEADS:
+        found[0] = found[0].removeprefix(lead)
+    return "\n".join(found)
 
 
 def changed(record: Record, change: Change) -> Record:

@@ -20,6 +20,7 @@ from finetune_trainer.common import log
 from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_checkpoints, open_run
+from finetune_trainer.data import data_report
 from finetune_trainer.data.dataset import load_splits, report
 from finetune_trainer.engine import lifeboat, model, resume
 from finetune_trainer.engine.agree import Agreement
@@ -85,6 +86,7 @@ def assemble(
         lead.boat = _boat(config, places, channel, start, reporter, lead, heart)
     if lead:
         report(splits.counts, rows.packed, rows.why)
+        data_report.store(open_run(config), data_report.build(config, splits, rows.packed, rows.why, tokenizer))
         _describe(config, plan, strategy, choice)
 
     def evaluate(go_on: Callable[[], bool]) -> float | None:

@@ -137,4 +137,9 @@ def warnings(sample: Sample, plan: BatchPlan) -> list[str]:
         )
     if sample.malformed:
         found.append(f"MalformedRecords: {sample.malformed} records are malformed and will be left out")
+    if sample.same_ids:
+        found.append(
+            f"DuplicateIds: {len(sample.same_ids)} records have the id of another one, the first is "
+            f"{sample.same_ids[0]}; leave out the one that is outdated, or give it an id of its own"
+        )
     return found

@@ -15,6 +15,7 @@ from finetune_trainer.data.read import BadRecords, read_source
 from finetune_trainer.data.records import Conversation, content_digest
 from finetune_trainer.data.refine import Refiner
 from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
+from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.preflight.problems import Problem, storage_in_words, waiting
 from finetune_trainer.preflight.reasons import Reason
 
@@ -37,6 +38,10 @@ class Sample:
     conversations: int = 0
     malformed: int = 0
     filtered: int = 0
+    duplicates: int = 0
+    """Training records that stand before, too."""
+    same_ids: list[str] = field(default_factory=list)
+    """Places of records whose id another record has."""
     files: int = 0
     bytes: int = 0
     complete: bool = True
@@ -64,6 +69,7 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
     """Validates the first 64 MiB of every file, 256 MiB in all. Raises DataError (66), Problem."""
     sample = Sample()
     bad, refiner = BadRecords(config.spec.data.max_bad_records), Refiner(config.spec.data)
+    ids = _Ids()
     for named, files in listed:
         taken = 0
         for file in files:
@@ -75,7 +81,8 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
                 sample.complete = False
                 break
             left = None if limit is None else limit - taken
-            taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec), refiner)
+            taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec), refiner, ids)
+    sample.duplicates = len(sample.train) - len(set(sample.train))
     sample.malformed, sample.filtered = bad.count, sum(refiner.left_out.values())
     if not sample.train and sample.complete:
         raise Problem(
@@ -88,12 +95,36 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
     return sample
 
 
+class _Ids:
+    """Two records of one id and different content: one of them was probably meant to replace the other."""
+
+    def __init__(self, most: int = 200_000) -> None:
+        self._seen: dict[int, int] = {}
+        self._most = most
+
+    def is_taken(self, name: object, digest: int) -> bool:
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            return False
+        if len(self._seen) < self._most:
+            return self._seen.setdefault(hash(name), digest) != digest
+        return self._seen.get(hash(name), digest) != digest
+
+
 def _named(listed: Listed) -> str:
     """`1 file with 0 bytes (s3://b/train.jsonl)`."""
     files = [file for _, found in listed for file in found]
     names = ", ".join(file.name for file in files[:3]) + (", …" if len(files) > 3 else "")
     size = sum(file.entry.size for file in files)
     return f"{len(files)} file{'s' * (len(files) != 1)} with {size} bytes ({names})"
+
+
+def describe_sample(sample: Sample) -> str:
+    """`400 valid in 53 KiB, 12 duplicates, 3 filtered out`."""
+    words = f"{sample.records:,} valid in {human_bytes(sample.bytes)}" + (
+        "" if sample.complete else " (the beginning only)"
+    )
+    counts = {"duplicates": sample.duplicates, "filtered out": sample.filtered, "malformed": sample.malformed}
+    return words + "".join(f", {count:,} {what}" for what, count in counts.items() if count)
 
 
 def _read_file(
@@ -105,6 +136,7 @@ def _read_file(
     sample: Sample,
     kinds: Kinds,
     refiner: Refiner,
+    ids: _Ids,
 ) -> int:
     cut = file.entry.size > budget
     weight = float(getattr(named.source, "weight", None) or 1)
@@ -119,12 +151,15 @@ def _read_file(
             if record is None:
                 continue
             taken += 1
+            digest = content_digest(record)
+            if ids.is_taken(located.document.get("id"), digest):
+                sample.same_ids.append(f"{located.place} ({located.document['id']!r:.60})")
             sample.records += 1
             sample.conversations += isinstance(record, Conversation)
             if named.held_out:
                 sample.held_out += 1
             else:
-                sample.train.append(content_digest(record))
+                sample.train.append(digest)
                 sample.weights.append(weight)
             if limit is not None and taken >= limit:
                 return taken

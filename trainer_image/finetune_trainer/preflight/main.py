@@ -28,7 +28,7 @@ from finetune_trainer.model.published import OutputTaken, find_published
 from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.preflight import consistency, custom
 from finetune_trainer.preflight.capacity import check_capacity
-from finetune_trainer.preflight.dataset import list_sources, read_sample
+from finetune_trainer.preflight.dataset import describe_sample, list_sources, read_sample
 from finetune_trainer.preflight.problems import storage_in_words, waiting, wrong
 from finetune_trainer.preflight.reasons import Reason
 from finetune_trainer.preflight.secrets import check_secrets
@@ -76,7 +76,7 @@ def examine(config: RunConfig) -> PreflightReport:
     sample = _step(
         "records",
         lambda: read_sample(config, listed),
-        lambda s: f"{s.records:,} valid in {human_bytes(s.bytes)}" + ("" if s.complete else " (the beginning only)"),
+        describe_sample,
     )
     consistency.check_chat_template(sample, model)
     plan = consistency.check_batches(config, sample)

@@ -88,6 +88,14 @@ class FineTuneJobSpec(ApiModel):
                 "output.checkpoint: Best needs checkpoints that are kept for it; set checkpoint.keep.best: 1",
             ),
             cel(
+                "!has(self.output.average) || self.output.average.lastK <= self.checkpoint.keep.last",
+                "output.average.lastK checkpoints have to be kept; set checkpoint.keep.last to as many",
+            ),
+            cel(
+                "!(has(self.output.average) && has(self.output.checkpoint) && self.output.checkpoint == 'Best')",
+                "output.average takes the last checkpoints; remove it, or output.checkpoint: Best",
+            ),
+            cel(
                 f"!has(self.tracking) || !({_CUSTOM})",
                 "tracking reads the built-in trainer's metrics; with trainer.type: Custom the script tracks by itself",
             ),

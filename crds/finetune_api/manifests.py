@@ -49,6 +49,8 @@ class CheckpointManifest(WireModel):
     loss: float | None = None
     eval_loss: float | None = None
     """Held out, at exactly this step; absent where nobody looked."""
+    averaged_steps: list[int] | None = None
+    """Of a publish pod's own making (output.average): the weights are the mean of these steps'."""
     trainable_digest: Digest
     """Over the trainable parameters by name, dtype, shape and bytes: equal weights have equal digests whatever
     the attempt or the world size that wrote them. Where ranks hold pieces, over the pieces' digests: comparable between
@@ -82,6 +84,8 @@ class Lineage(WireModel):
     data_fingerprint: str
     checkpoint_step: int
     checkpoint_attempt: int
+    averaged_steps: list[int] | None = None
+    """output.average: the mean of the checkpoints of these steps."""
     trainable_digest: Digest
     trainer_version: str
     seed: int

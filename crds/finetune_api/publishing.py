@@ -73,6 +73,13 @@ class PublishedCheckpoint(StrEnum):
     BEST = "Best"
 
 
+class Average(ApiModel):
+    last_k: Annotated[
+        int,
+        Field(ge=2, le=20, description="Of the run's last committed checkpoints; needs checkpoint.keep.last at least."),
+    ]
+
+
 class Output(ApiModel):
     uri: Annotated[Uri, Field(description="Unset: <run directory>/model.")] | None = None
     secret_ref: SecretRef | None = None
@@ -83,6 +90,13 @@ class Output(ApiModel):
                 description="Which one is published: the last, or (with checkpoint.keep.best) the one of the lowest "
                 "held-out loss during training. Last when unset."
             ),
+        ]
+        | None
+    ) = None
+    average: (
+        Annotated[
+            Average,
+            Field(description="Publishes the mean of the last checkpoints' weights instead of the last one's."),
         ]
         | None
     ) = None

@@ -349,3 +349,26 @@ def test_best_without_a_measured_checkpoint_is_answered_in_words(root: Path) -> 
     report = run(finished(root, {"checkpoint": {"keep": {"best": 1}}, "output": {"checkpoint": "Best"}}), root)
     assert report.exit_code == 73
     assert "set output.checkpoint: Last" in report.message
+
+
+def test_the_mean_of_the_last_checkpoints_is_published_when_asked_for(root: Path) -> None:
+    """Weights move by noise of one direction, so that their mean is that of its sizes."""
+    averaged = {"output": {"average": {"lastK": 2}}, "method": small.FULL}
+    config = finished(root, averaged, change=0.04)
+    commit_checkpoint(config, step=4, change=0.9)
+    commit_checkpoint(config, step=6, change=0.02)
+    report = run(config, root)
+    assert (report.exit_code, report.reason) == (0, "Published")
+    published = manifest(output(root)).lineage
+    assert (published.checkpoint_step, published.averaged_steps) == (10, [6, 10])
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(output(root), local_files_only=True)
+    assert torch.allclose(logits(model), logits(trained(config, 0.03)), atol=1e-4)
+
+
+def test_too_few_checkpoints_to_average_are_answered_in_words(root: Path) -> None:
+    report = run(finished(root, {"output": {"average": {"lastK": 2}}}), root)
+    assert report.exit_code == 73
+    assert "lastK is 2" in report.message
+    assert "holds 1 valid" in report.message

@@ -22,6 +22,7 @@ from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.files import write_json
 from finetune_trainer.common.models import fetch_model
 from finetune_trainer.common.stores import open_checkpoints, open_for, open_run
+from finetune_trainer.publish.average import average, last_valid
 from finetune_trainer.publish.cache import artefact_key, cache_key, read_answer, read_metrics
 from finetune_trainer.publish.finish import already_published, blocked, gate_passes
 from finetune_trainer.publish.gate import evaluate_gate
@@ -100,6 +101,8 @@ def _checkpoint(session: Session) -> tuple[CheckpointManifest, Path]:
         )
     if session.config.spec.output.checkpoint is PublishedCheckpoint.BEST:
         manifest, folder = _best(session)
+    elif wanted := session.config.spec.output.average:
+        manifest, folder = _average(session, wanted.last_k)
     else:
         folder = found.folder
     log.event("checkpoint found", step=manifest.step, attempt=manifest.attempt, digest=manifest.trainable_digest)
@@ -120,6 +123,15 @@ def _best(session: Session) -> tuple[CheckpointManifest, Path]:
         )
     log.event("the best checkpoint", step=found.manifest.step, eval_loss=found.manifest.eval_loss)
     return found.manifest, found.folder
+
+
+def _average(session: Session, count: int) -> tuple[CheckpointManifest, Path]:
+    checkpoints, fences = open_checkpoints(session.config), list_fences(open_run(session.config))
+    scratch = session.places.scratch
+    found = last_valid(checkpoints, fences, scratch / "averaging", count=count)
+    manifest, folder = average(found, scratch / "average")
+    log.event("checkpoints averaged", steps=manifest.averaged_steps)
+    return manifest, folder
 
 
 def _ignore(_bytes: int) -> None:

@@ -89,6 +89,7 @@ def lineage(config: RunConfig, checkpoint: CheckpointManifest) -> Lineage:
         data_fingerprint=config.data_fingerprint or "",
         checkpoint_step=checkpoint.step,
         checkpoint_attempt=checkpoint.attempt,
+        averaged_steps=checkpoint.averaged_steps,
         trainable_digest=checkpoint.trainable_digest,
         trainer_version=_version(),
         seed=checkpoint.seed,

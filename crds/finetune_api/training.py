@@ -144,6 +144,37 @@ class EarlyStopping(ApiModel):
     min_delta: Annotated[Decimal, Field(description="A loss must be lower by more than this to count as better.")] = "0"
 
 
+Positive = Annotated[
+    str, Field(min_length=1, max_length=24, pattern=r"^(0\.[0-9]*[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?)$")
+]
+"""More than 0."""
+
+
+class Regularization(ApiModel):
+    """Against learning the training set by heart. Held-out losses are measured without any of it."""
+
+    neftune_alpha: (
+        Annotated[
+            Positive,
+            Field(
+                description="Uniform noise on the embeddings of each row, of the size alpha / sqrt(tokens * width); 5 "
+                "is usual. (NEFTune, Jain et al. 2023)"
+            ),
+        ]
+        | None
+    ) = None
+    dropout: (
+        Annotated[
+            Share,
+            Field(
+                description="Of the base model's own dropout layers and of its attention, instead of what its "
+                "configuration says. LoRA's own is method.lora.dropout."
+            ),
+        ]
+        | None
+    ) = None
+
+
 class Training(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -205,4 +236,5 @@ class Training(ApiModel):
     spike_factor: Annotated[int, Field(ge=2, le=1000)] = 5
     on_oom: Annotated[OnOOM, Field(alias="onOOM")] = OnOOM.HALVE_MICRO_BATCH
     early_stopping: EarlyStopping | None = None
+    regularization: Regularization | None = None
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42

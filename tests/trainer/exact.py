@@ -128,6 +128,24 @@ def optimizers(ranks: Ranks) -> None:
         ranks.train(f"{run}-middle", 2, wanted)
 
 
+NOISY = {"neftuneAlpha": "5"}
+
+
+def noisy(**training: Any) -> dict[str, Any]:
+    return {**FULL, "training": {"regularization": NOISY, **training}}
+
+
+def noise(ranks: Ranks) -> None:
+    ranks.train("noise-whole", 1, noisy())
+    ranks.train("noise-middle", 1, noisy(), stop=(4, 1))
+    ranks.train("noise-middle", 2, noisy())
+    ranks.train("noise-micro", 1, noisy(microBatchSize=4))
+    dropped = noisy(regularization={**NOISY, "dropout": "0.1"})
+    ranks.train("dropout-whole", 1, dropped)
+    ranks.train("dropout-middle", 1, dropped, stop=(4, 0))
+    ranks.train("dropout-middle", 2, dropped)
+
+
 WATCHED = {
     **LORA,
     "evaluation": {"intervalSteps": 2},
@@ -148,6 +166,7 @@ def early_stops(ranks: Ranks) -> None:
 def two_ranks(ranks: Ranks) -> None:
     optimizers(ranks)
     early_stops(ranks)
+    noise(ranks)
     ranks.train("lora2-whole", 1, LORA)
     ranks.train("lora2-middle", 1, LORA, stop=(4, 1))
     ranks.train("lora2-middle", 2, LORA)

@@ -26,7 +26,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         ("lora2-whole-1", ["lora2-epoch-1", "lora2-epoch-2", "lora2-epoch-3"]),
         ("full2-whole-1", ["full2-middle-1", "full2-middle-2"]),
         ("lora1-whole-1", ["lora1-middle-1", "lora1-middle-2"]),
-        *((f"{run}-whole-1", [f"{run}-middle-1", f"{run}-middle-2"]) for run in (*OPTIMIZERS, "Lion-FSDP")),
+        *(
+            (f"{run}-whole-1", [f"{run}-middle-1", f"{run}-middle-2"])
+            for run in (*OPTIMIZERS, "Lion-FSDP", "noise", "dropout")
+        ),
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
@@ -38,6 +41,16 @@ def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[
     assert last["optimizer"] == reference["optimizer"]
     assert joined(results, parts, "losses") == reference["losses"]
     assert joined(results, parts, "rates") == reference["rates"]
+
+
+def test_noise_is_the_same_however_a_batch_is_cut(results: Results) -> None:
+    whole, other, without, dropped = (
+        list(results[f"{run}-1"]["losses"].values())
+        for run in ("noise-whole", "noise-micro", "full2-whole", "dropout-whole")
+    )
+    assert other == pytest.approx(whole, abs=1e-5)
+    assert whole[0] != pytest.approx(without[0], abs=1e-5)
+    assert whole[0] != pytest.approx(dropped[0], abs=1e-5)
 
 
 def test_it_ends_early_where_the_undisturbed_run_does(results: Results) -> None:

@@ -32,6 +32,7 @@ from finetune_trainer.engine.lifeboat import Lifeboat
 from finetune_trainer.engine.loop import Loop
 from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
+from finetune_trainer.engine.regularise import regularise
 from finetune_trainer.engine.report import Reporter
 from finetune_trainer.engine.rows import training_rows
 from finetune_trainer.engine.seeding import seed_initialisation
@@ -99,6 +100,7 @@ def assemble(
             go_on=go_on,
         )
 
+    regularise(spec.training.regularization, strategy.model, pad)
     stepper = Stepper(spec, strategy, rows.examples, plan, place, heart, pad)
     return Loop(
         config,

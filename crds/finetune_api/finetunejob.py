@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from finetune_api.allowed import RULES
 from finetune_api.base import ApiModel, Duration, IntervalOrAuto, Uri, cel, rules
 from finetune_api.custom import Trainer, TrainerType, refused
 from finetune_api.data import Data
@@ -77,6 +78,7 @@ class FineTuneJobSpec(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             *ATTENTION_RULES,
+            *RULES,
             cel(
                 "!(self.training.optimizer.type in ['AdamW8bit', 'Adafactor']) || "
                 "self.parallelism.strategy in ['Auto', 'DDP']",

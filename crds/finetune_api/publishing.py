@@ -100,7 +100,9 @@ class Output(ApiModel):
         ]
         | None
     ) = None
-    merge: Annotated[bool, Field(description="Merge the adapter into the base weights (LoRA).")] = True
+    merge: Annotated[
+        bool, Field(description="Merge the adapter into the base weights, where the method can be merged.")
+    ] = True
 
 
 class PublishResources(ApiModel):

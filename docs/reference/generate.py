@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from finetune_api.allowed import ADAPTER, METHODS, RULES
 from finetune_api.crdgen import FROZEN, finetunejob_crd, modeldeployment_crd
 from finetune_api.exitcodes import MEANINGS, reason
 
@@ -37,6 +38,16 @@ change of one of them, or of the model, starts a rollout. Everything else takes 
 strings: write `max: "0.01"`, in quotes. A `secretRef` is `{name}`: a Secret in the deployment's own namespace.
 Three annotations are a person's word: `finetune.dev/promote` and `finetune.dev/abort` carry `<revision>/<step>`,
 `finetune.dev/retry` carries `<revision>`. How a rollout goes: `docs/guides/rollouts.md`.
+"""
+METHODS_INTRO = """\
+# Training methods
+
+Written by `docs/reference/generate.py` from `finetune_api/allowed.py`, which the API server's rules, preflight and the
+publisher read too. Each row is proved by `tests/trainer/test_methods.py` on a tiny model: it learns, is stopped and
+resumed bit for bit, published, loaded again, and gives the same logits. How to choose: [guide](../guides/methods.md).
+
+| `method.type` | published as | strategies | packed rows | unmerged adapter in vLLM | learningRate when unset |
+|---|---|---|---|---|---|
 """
 EXITS = """\
 ## Exit codes
@@ -132,11 +143,24 @@ def page(intro: str, crd: Mapping[str, Any], frozen: Collection[str] = ()) -> st
     return "\n".join(lines)
 
 
+def methods_page() -> str:
+    rows = []
+    for name, traits in METHODS.items():
+        strategies = "DDP, FSDP" if traits.shards else "DDP"
+        adapter = "none" if ADAPTER not in traits.published else traits.not_served or "loads"
+        packed = "yes" if traits.packs else "no"
+        kinds = " or ".join(traits.published)
+        rows.append(f"| `{name}` | {kinds} | {strategies} | {packed} | {adapter} | {traits.rate} |")
+    refused = [f"- {rule['message']}" for rule in RULES]
+    return METHODS_INTRO + "\n".join(rows) + "\n\n## Refused\n\n" + "\n".join(refused) + "\n"
+
+
 def pages() -> dict[Path, str]:
     exits = EXITS + "\n".join(
         f"| {int(code)} | {reason(code)} | {m.what} | {m.then} | {m.remedy} |" for code, m in MEANINGS.items()
     )
     return {
+        HERE / "methods.md": methods_page(),
         HERE / "finetunejob.md": page(JOB_INTRO, finetunejob_crd(), FROZEN_PATHS) + "\n" + exits + "\n",
         HERE / "modeldeployment.md": page(DEPLOYMENT_INTRO, modeldeployment_crd()),
     }

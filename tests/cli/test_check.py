@@ -51,7 +51,7 @@ def test_a_good_one_has_no_problem(tmp_path: Path) -> None:
     [
         ("maxSteps: 20", "maxStep: 20", 'job.yaml:12: unknown field "spec.training.maxStep"; did you mean maxSteps?'),
         ("maxLength: 64", "maxSteps: 9", "maxSteps belongs to spec.training"),
-        ("type: LoRA", "type: Lora", "is not one of FullFineTune, LoRA; did you mean LoRA?"),
+        ("type: LoRA", "type: Lora", "Bottleneck; did you mean LoRA?"),
         ("maxSteps: 20", "maxSteps: many", "job.yaml:12: spec.training.maxSteps: 'many'"),
         ('"5e-3"', "5e-3", 'job.yaml:14: spec.training.learningRate: 0.005 is a number, and a text is expected; write "0.005"'),
         ("file:///m", "model", "a relative path is understood by `finetune run`"),

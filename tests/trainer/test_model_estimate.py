@@ -18,8 +18,9 @@ from finetune_trainer.model.estimate.choose import choose_strategy, nearest_fits
 from finetune_trainer.model.estimate.gpus import find_gpu
 from finetune_trainer.model.estimate.judge import Judgement, judge
 from finetune_trainer.model.estimate.memory import memory
-from finetune_trainer.model.estimate.shapes import lora_targets, trainable_parameters
+from finetune_trainer.model.estimate.shapes import lora_targets
 from finetune_trainer.model.estimate.speed import ASSUMED_BANDWIDTH, flops_per_token, notice_fits
+from finetune_trainer.model.estimate.trained import trainable_parameters
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 from finetune_trainer.model.quantity import human_bytes, parse_quantity
 from tests.trainer import small

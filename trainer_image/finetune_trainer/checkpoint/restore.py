@@ -21,6 +21,7 @@ from finetune_trainer.checkpoint.files import Tensors
 from finetune_trainer.checkpoint.held import Held
 from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.methods.remember import Memory
 
 
 def _check(tensors: Tensors, expected: Mapping[str, tuple[int, ...]], what: str) -> None:
@@ -47,6 +48,19 @@ def load_trainable(model: nn.Module, folder: Path) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
+
+
+def load_memory(memory: Memory, folder: Path) -> None:
+    """What the method remembers besides its parameters (`methods.remember`)."""
+    wanted = {f"{name}.{key}": t for name, keys in memory.tensors().items() for key, t in keys.items()}
+    tensors = files.read_optimizer(folder) if wanted else {}
+    missing = sorted(wanted.keys() - tensors.keys())
+    if missing:
+        raise RunError(ExitCode.NO_CHECKPOINT, f"the checkpoint lacks what the method remembers: {missing[:3]}")
+    with torch.no_grad():
+        for name, target in wanted.items():
+            target.copy_(tensors[name])
+    memory.restored(fresh=False)
 
 
 def check(held: Mapping[str, Held], folder: Path) -> None:

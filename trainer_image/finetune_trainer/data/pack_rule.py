@@ -38,8 +38,11 @@ class PackRule:
     why: str
 
 
-def pack_rule(asked: bool | None, began: bool | None, model_type: str) -> PackRule:
-    """`began`: whether the checkpoint to resume from was made packed; None without one."""
+def pack_rule(asked: bool | None, began: bool | None, model_type: str, *, method: str | None = None) -> PackRule:
+    """`began`: whether the checkpoint to resume from was made packed; None without one. `method`: of those that put
+    something before each record."""
+    if method is not None:
+        return PackRule(False, f"method {method} puts something before each record")
     if asked is not None:
         return PackRule(asked, f"data.packing is {str(asked).lower()}")
     if began is not None:

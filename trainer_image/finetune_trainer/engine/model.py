@@ -17,12 +17,12 @@ from torch import nn
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import MethodType
 from finetune_api.training import Precision
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.attention import first_supported
 from finetune_trainer.engine.recompute import recompute_layers
 from finetune_trainer.methods.choose import method_of
+from finetune_trainer.model.estimate.trained import half_at_rest
 
 ANY_ATTENTION = ("sdpa", "eager")
 
@@ -56,8 +56,7 @@ def load_base(folder: Path, dtype: torch.dtype, attention: tuple[str, ...] = ANY
 
 def keeps_half(spec: FineTuneJobSpec, device: torch.device) -> bool:
     """Whether frozen weights rest in bf16."""
-    full = spec.method.type is MethodType.FULL_FINE_TUNE
-    return device.type == "cuda" and spec.training.precision is Precision.BF16 and not full
+    return device.type == "cuda" and spec.training.precision is Precision.BF16 and half_at_rest(spec)
 
 
 @dataclass(frozen=True)

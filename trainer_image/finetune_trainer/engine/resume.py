@@ -19,6 +19,7 @@ from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.start import Start
 from finetune_trainer.engine.strategy.base import Strategy
+from finetune_trainer.methods.remember import memory_of
 
 
 def begin(
@@ -53,6 +54,7 @@ def begin(
         restore.scatter(strategy.held(), folder, place.device)
     elif not strategy.spread:
         restore.share(strategy.held(), place.device)
+    memory_of(strategy.model).restored(fresh=not step)
     if place.rank == 0:
         log.event("resumed" if step else "starting from the base model", step=step, total_steps=plan.total_steps)
     guard, watch = json.loads(agreement.tell_text(json.dumps([start.guard, start.watch])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_api.allowed import METHODS
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.files import read_position
 from finetune_trainer.common.channel import Channel, Heart
@@ -32,7 +33,13 @@ def training_rows(
     """Equal on every rank. `channel` names the checkpoint on rank 0's pod only; the others are told."""
     found = channel.resume()
     began = read_position(Path(found["folder"])).packed if found else None
-    rule = pack_rule(config.spec.data.packing, began, model_type(places.model))
+    method = config.spec.method.type
+    rule = pack_rule(
+        config.spec.data.packing,
+        began,
+        model_type(places.model),
+        method=None if METHODS[method].packs else method.value,
+    )
     if agreement.tell(int(rule.packed)):
         return Rows(pack(train, config.spec.data.max_length, places.data, lambda _records: heart.beat()), rule.why)
     return Rows(train, rule.why)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
+from finetune_api.allowed import METHODS
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import MethodType
 from finetune_api.training import WSD, DecayShape, LRScheduler, OptimizerType, SchedulerType
 
-DEFAULT_RATE = {MethodType.LORA: 2e-4, MethodType.FULL_FINE_TUNE: 2e-5}
 LION_SHARE = 0.2
 """Of AdamW's rate: Lion's steps are all of one size, and larger (Chen et al. 2023, section 5, say 3 to 10 times)."""
 TIMESCALE = 10_000
@@ -20,7 +19,7 @@ def peak_rate(spec: FineTuneJobSpec) -> float:
     if rate is not None:
         return float(rate)
     lion = spec.training.optimizer.type is OptimizerType.LION
-    return DEFAULT_RATE[spec.method.type] * (LION_SHARE if lion else 1.0)
+    return float(METHODS[spec.method.type].rate) * (LION_SHARE if lion else 1.0)
 
 
 def learning_rate(step: int, total_steps: int, peak: float, scheduler: LRScheduler) -> float:

@@ -27,10 +27,16 @@ def adapted(base: nn.Module, config: Any, field: str, value: object) -> nn.Modul
     return model
 
 
-def load(base: nn.Module, folder: Path) -> nn.Module:
-    from peft import PeftModel
+class PeftAdapter:
+    """How every adapter of peft's is written and read."""
 
-    return PeftModel.from_pretrained(base, str(folder))  # type: ignore[no-any-return]
+    def save_adapter(self, model: Any, folder: Path) -> None:
+        model.save_pretrained(folder)
+
+    def load_adapter(self, base: nn.Module, folder: Path) -> nn.Module:
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(base, str(folder))  # type: ignore[no-any-return]
 
 
 def require_modules(base: nn.Module, wanted: Sequence[str], field: str) -> None:

@@ -1,20 +1,15 @@
 """A method decides which weights train: it makes the model that training sees, and the one that is published.
 
-The engine and the publisher know no more of a method than this. What a method has to remember besides trainable
-parameters (a start that was computed from the base, importance scores) is `state`: tensors that travel in the
-checkpoint and come back before the first step, so that a resumed run goes on bit for bit.
+The engine and the publisher know no more of a method than this; what it remembers besides trainable parameters is in
+`methods.remember`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import nn
-
-State = Mapping[str, torch.Tensor]
 
 
 class Method(Protocol):
@@ -25,6 +20,9 @@ class Method(Protocol):
 
     def merge(self, model: Any) -> nn.Module:
         """The plain model that computes the same; `model` must not be used afterwards."""
+
+    def save_adapter(self, model: Any, folder: Path) -> None:
+        """What is published without merging."""
 
     def load_adapter(self, base: nn.Module, folder: Path) -> nn.Module:
         """As a user would load what was published without merging."""

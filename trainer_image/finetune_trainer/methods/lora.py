@@ -1,37 +1,65 @@
-"""LoRA: low-rank updates beside frozen linear layers (Hu et al. 2021), by peft."""
+"""LoRA: low-rank updates beside frozen linear layers (Hu et al. 2021), by peft; DoRA trains their magnitude apart
+(Liu et al. 2024)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from finetune_api.method import ALL_LINEAR, LoRA
-from finetune_trainer.methods.adapters import adapted, load, require_modules
+from finetune_api.method import ALL_LINEAR, MUTATES_BASE, Init, LoRA
+from finetune_trainer.methods.adapters import PeftAdapter, adapted, require_modules
+from finetune_trainer.methods.remember import memory_of, remember
+from finetune_trainer.methods.start import Start, against_the_base
+
+_INITS = {
+    Init.DEFAULT: True,
+    Init.GAUSSIAN: "gaussian",
+    Init.ORTHOGONAL: "orthogonal",
+    Init.PISSA: "pissa",
+    Init.OLORA: "olora",
+}
 
 
-class LowRank:
-    def __init__(self, options: LoRA) -> None:
-        self._options = options
+class LowRank(PeftAdapter):
+    def __init__(self, options: LoRA, *, dora: bool = False) -> None:
+        self._options, self._dora = options, dora
 
     def apply(self, base: nn.Module) -> nn.Module:
-        return add_lora(base, self._options)
+        return add_lora(base, self._options, dora=self._dora)
 
     def merge(self, model: Any) -> nn.Module:
         return model.merge_and_unload()  # type: ignore[no-any-return]
 
-    def load_adapter(self, base: nn.Module, folder: Path) -> nn.Module:
-        return load(base, folder)
+    def save_adapter(self, model: Any, folder: Path) -> None:
+        start = memory_of(model)
+        if not isinstance(start, Start):
+            return super().save_adapter(model, folder)
+        from safetensors.torch import save_file
+
+        config, tensors = against_the_base(model, start)
+        super().save_adapter(model, folder)
+        save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "adapter_model.safetensors")
+        path = folder / "adapter_config.json"
+        changed = {k: v for k, v in config.items() if k in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed | {"init_lora_weights": True}))
+        return None
 
 
-def add_lora(base: nn.Module, lora: LoRA) -> nn.Module:
+def add_lora(base: nn.Module, lora: LoRA, *, dora: bool = False) -> nn.Module:
     """AllLinear: every linear layer except the output head. Raises SpecError for names the model does not have."""
     require_modules(base, lora.target_modules, "spec.method.lora.targetModules")
-    return adapted(base, lora_config(lora), "spec.method.lora", lora.target_modules)
+    for name in lora.modules_to_save:
+        require_modules(base, [name], "spec.method.lora.modulesToSave")
+    model = adapted(base, lora_config(lora, dora=dora), "spec.method.lora", lora.target_modules)
+    if lora.init in MUTATES_BASE:
+        remember(model, Start(model))
+    return model
 
 
-def lora_config(lora: LoRA) -> Any:
+def lora_config(lora: LoRA, *, dora: bool = False) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
@@ -40,6 +68,11 @@ def lora_config(lora: LoRA) -> Any:
         lora_dropout=float(lora.dropout),
         target_modules="all-linear" if lora.target_modules == [ALL_LINEAR] else list(lora.target_modules),
         use_rslora=lora.rslora,
+        use_dora=dora,
+        init_lora_weights=_INITS[lora.init],
+        rank_pattern=dict(lora.rank_pattern),
+        alpha_pattern=dict(lora.alpha_pattern),
+        modules_to_save=list(lora.modules_to_save) or None,
         bias="none",
         task_type="CAUSAL_LM",
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import ALL_LINEAR, LoRA, MethodType
+from finetune_api.method import ALL_LINEAR, IA3, LoRA, MethodType
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
 from finetune_trainer.model.estimate.shapes import linear_modules, matches
+from finetune_trainer.model.estimate.trained import LOW_RANK, trained_extents
 from finetune_trainer.model.inspect import ModelInfo
 from finetune_trainer.preflight.dataset import Sample
 from finetune_trainer.preflight.problems import wrong
@@ -62,26 +65,39 @@ def check_watch(spec: FineTuneJobSpec) -> None:
         )
 
 
-def check_lora_targets(spec: FineTuneJobSpec, model: ModelInfo) -> None:
+def check_method(spec: FineTuneJobSpec, model: ModelInfo) -> None:
     """Raises Problem (64) naming the modules that do exist."""
-    lora = spec.method.lora or LoRA()
-    if spec.method.type is not MethodType.LORA:
-        return
+    method = spec.method
+    if method.type in LOW_RANK:
+        lora = method.lora or LoRA()
+        _check_modules("spec.method.lora.targetModules", lora.target_modules, model)
+        _check_modules("spec.method.lora.modulesToSave", lora.modules_to_save, model)
+    if method.type is MethodType.IA3:
+        _check_modules("spec.method.ia3.targetModules", (method.ia3 or IA3()).target_modules, model)
+    if method.type is MethodType.FREEZE and not trained_extents(model, spec):
+        last = ", ".join(tensor.name for tensor in model.tensors[-3:])
+        raise wrong(
+            "spec.method.freeze",
+            f"nothing would train: no parameter of the model is named so; it has {last:.300}, … Name some, or set "
+            "freeze.lastLayers",
+            Reason.NOTHING_TRAINS,
+        )
+
+
+def _check_modules(field: str, targets: Sequence[str], model: ModelInfo) -> None:
     linear = linear_modules(model.tensors)
     kinds = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-    if lora.target_modules == [ALL_LINEAR]:
+    if list(targets) == [ALL_LINEAR]:
         if not linear:
-            raise wrong(
-                "spec.method.lora.targetModules", "the model has no linear layers", Reason.LORA_TARGETS_NOT_FOUND
-            )
+            raise wrong(field, "the model has no linear layers", Reason.LORA_TARGETS_NOT_FOUND)
         return
     every = {tensor.name.rpartition(".")[0] for tensor in model.tensors}
-    for wanted in lora.target_modules:
+    for wanted in targets:
         if not any(matches(module, wanted) for module in every):
             raise wrong(
-                "spec.method.lora.targetModules",
+                field,
                 f"the model has no module {wanted!r}; its linear layers are {kinds:.300}. "
-                "Name some of these, or write AllLinear alone",
+                "Name some of these" + (", or write AllLinear alone" if "lora" in field else ""),
                 Reason.LORA_TARGETS_NOT_FOUND,
             )
 

@@ -69,7 +69,7 @@ def examine(config: RunConfig) -> PreflightReport:
     _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
     _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
     model, revision = _step("model", lambda: _model(config), lambda found: _describe(found[0]))
-    consistency.check_lora_targets(spec, model)
+    consistency.check_method(spec, model)
     listed = _step(
         "dataset", lambda: list_sources(config), lambda found: f"{sum(len(files) for _, files in found)} files"
     )

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     INVALID_MODEL = "InvalidModel"
     LORA_TARGETS_NOT_FOUND = "LoRATargetsNotFound"
+    NOTHING_TRAINS = "NothingTrains"
     GATE_NOT_MEASURED = "GateNotMeasured"
     NOTHING_HELD_OUT = "NothingHeldOut"
     ESTIMATE_DOES_NOT_FIT = "EstimateDoesNotFit"

@@ -18,10 +18,11 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import MANIFEST
 from finetune_artifacts import open_store
-from finetune_trainer.checkpoint.restore import load_trainable
+from finetune_trainer.checkpoint.restore import load_memory, load_trainable
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.model import load_base
 from finetune_trainer.methods.choose import method_of
+from finetune_trainer.methods.remember import memory_of
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import inspect_model
 from finetune_trainer.model.published import MARKER
@@ -49,6 +50,7 @@ def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: t
     model: Any = load_base(base, torch.float32)
     model = method_of(spec.method).apply(model)
     load_trainable(model, checkpoint)
+    load_memory(memory_of(model), checkpoint)
     _refuse_not_finite({n: p for n, p in model.named_parameters() if p.requires_grad})
     return model.to(device).eval()
 
@@ -76,7 +78,7 @@ def write(model: Any, spec: FineTuneJobSpec, base: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if kind_of(spec) == ADAPTER:
-        model.save_pretrained(folder)
+        method_of(spec.method).save_adapter(model, folder)
         adapter = folder / "adapter_config.json"
         adapter.write_text(json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": spec.model.uri}))
         (folder / "README.md").unlink(missing_ok=True)

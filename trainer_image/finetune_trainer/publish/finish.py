@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 
+from finetune_api.allowed import MERGED, METHODS, SERVED_RANKS, not_servable, served_rank
 from finetune_api.exitcodes import ExitCode
 from finetune_api.layout import GATE
+from finetune_api.method import LoRA, Method
 from finetune_api.publishing import OnGateFailure
 from finetune_api.reports import PublishedModel, PublishReport
 from finetune_api.served import ServedResult
@@ -85,7 +87,7 @@ def _served(session: Session, run: Store, prepared: Prepared) -> tuple[ServedRes
     """(the verdict, why there is none). Both None where nobody asked for one."""
     image, check = session.config.serving_image, session.config.spec.publish.served_check
     if prepared.kind == ADAPTER:
-        return None, "an adapter is not served by itself (output.merge: false)"
+        return None, adapter_words(session.config.spec.method)
     if prepared.served_key is None or image is None:
         return None, None
     answer = take_answer(session.volume.answer)
@@ -99,6 +101,19 @@ def _served(session: Session, run: Store, prepared: Prepared) -> tuple[ServedRes
         # Kept before it is judged: with another limit the same answer is judged anew.
         write_answer(run, prepared.served_key, answer.to_wire(), timestamp())
     return judge(read_reference(session.volume.model), answer, image=image, limit=check.max_logprob_delta), None
+
+
+def adapter_words(method: Method) -> str:
+    """Why an adapter was not asked in its engine, and whether vLLM can load it."""
+    why = not_servable(method)
+    if why is not None:
+        advice = "; set output.merge: true to serve it" if MERGED in METHODS[method.type].published else ""
+        return f"an adapter is not served by itself, and {why}{advice}"
+    rank = next(r for r in SERVED_RANKS if r >= served_rank(method.lora or LoRA()))
+    return (
+        "an adapter is not served by itself (output.merge: false); vLLM loads it with --enable-lora "
+        f"--max-lora-rank={rank}"
+    )
 
 
 def _upload(

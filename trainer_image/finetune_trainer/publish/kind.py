@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from finetune_api.allowed import ADAPTER, FULL, MERGED, published_kind
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import MethodType
 
-MERGED, ADAPTER, FULL = "Merged", "Adapter", "Full"
+__all__ = ["ADAPTER", "FULL", "MERGED", "kind_of"]
 
 
 def kind_of(spec: FineTuneJobSpec) -> str:
-    if spec.method.type is MethodType.FULL_FINE_TUNE:
-        return FULL
-    return MERGED if spec.output.merge else ADAPTER
+    return published_kind(spec.method, merge=spec.output.merge)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.checkpoint.held import Held, hold
 from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.engine.optim import make_optimizer, prepare, set_rate
+from finetune_trainer.methods.remember import memory_of
 
 
 class WithAdam:
@@ -20,6 +22,7 @@ class WithAdam:
         """`device`: where the trainable parameters rest."""
         self.model = model
         self._parameters = trainable_parameters(model)
+        self._memory = memory_of(model)
         self._optimizer = make_optimizer(spec, self._parameters, device)
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
@@ -32,13 +35,17 @@ class WithAdam:
         nn.utils.clip_grads_with_norm_(self._parameters.values(), max_norm, norm)
         set_rate(self._optimizer, rate)
         self._optimizer.step()
+        self._memory.after_update()
         self.skip()
 
     def skip(self) -> None:
         self._optimizer.zero_grad(set_to_none=True)
 
     def held(self) -> Mapping[str, Held]:
-        return hold(self._parameters, self._optimizer)
+        held = hold(self._parameters, self._optimizer)
+        for name, remembered in self._memory.tensors().items():
+            held[name] = replace(held[name], state={**held[name].state, **remembered})
+        return held
 
     def prepare_restore(self) -> None:
         prepare(self._parameters, self._optimizer)

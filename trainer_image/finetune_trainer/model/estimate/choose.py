@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from finetune_api.allowed import ddp_only
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA, Method, MethodType
 from finetune_api.parallelism import StrategyName
 from finetune_api.training import WHOLE_STATE, ActivationCheckpointing
 from finetune_trainer.model.estimate.memory import Setting, memory
-from finetune_trainer.model.estimate.shapes import trains_all
+from finetune_trainer.model.estimate.trained import trains_all
 from finetune_trainer.model.inspect import ModelInfo
 from finetune_trainer.model.quantity import human_bytes
 
@@ -37,11 +38,13 @@ def setting_for(
 
 def without_estimate(spec: FineTuneJobSpec, *, world: int, on_gpu: bool) -> tuple[StrategyName, str] | None:
     """The strategy and why, where no memory has to be counted for it."""
-    wanted = spec.parallelism.strategy
+    wanted, whole = spec.parallelism.strategy, ddp_only(spec.method)
     if wanted is not StrategyName.AUTO:
         return wanted, "spec.parallelism.strategy names it"
     if spec.training.optimizer.type in WHOLE_STATE:
         return StrategyName.DDP, f"the state of {spec.training.optimizer.type} cannot be cut over processes"
+    if whole is not None:
+        return StrategyName.DDP, whole
     if world == 1:
         return StrategyName.DDP, "one process has nobody to share with"
     return None if on_gpu else (StrategyName.DDP, "on CPU every process holds the whole model")
@@ -136,7 +139,7 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
         full = "training.activationCheckpointing: Full"
         yield "recompute", full, spec, replace(setting, recompute=True)
         yield "recompute", f"{one}{full}", spec, replace(smallest, recompute=True)
-    cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE
+    cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE and ddp_only(spec.method) is None
     if setting.shards == 1 and setting.world > 1 and cut:
         yield "shard", "parallelism.strategy: FSDP", spec, _cut(setting, setting.world)
         yield "shard", f"{one}parallelism.strategy: FSDP", spec, _cut(smallest, setting.world)

@@ -11,8 +11,8 @@ from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.model.estimate.choose import choose_setting, nearest_fits
 from finetune_trainer.model.estimate.gpus import find_gpu
 from finetune_trainer.model.estimate.memory import Parts, memory
-from finetune_trainer.model.estimate.shapes import trainable_parameters
 from finetune_trainer.model.estimate.speed import ASSUMED_BANDWIDTH, checkpoint_bytes, notice_fits, tokens_per_second
+from finetune_trainer.model.estimate.trained import trainable_parameters
 from finetune_trainer.model.inspect import ModelInfo
 from finetune_trainer.model.quantity import human_bytes, parse_quantity
 

@@ -18,9 +18,15 @@ from finetune_trainer.model.estimate.optimizer import state_bytes
 from finetune_trainer.model.estimate.shapes import (
     Shape,
     linear_modules,
-    lora_targets,
     outside_layers,
+)
+from finetune_trainer.model.estimate.trained import (
+    LOW_RANK,
+    frozen_parameters,
+    half_at_rest,
+    rank_of,
     trainable_parameters,
+    trained_modules,
     trains_all,
 )
 from finetune_trainer.model.inspect import ModelInfo
@@ -83,9 +89,9 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     section 3.1, less the half copy, which autocast makes anew). A frozen one rests in bf16 on a GPU, else in fp32.
     """
     trained = trainable_parameters(model, spec)
-    frozen = 0 if trains_all(spec) else model.parameters
+    frozen = frozen_parameters(model, spec)
     on_gpu, bf16 = spec.resources.gpus_per_node > 0, spec.training.precision is Precision.BF16
-    resting = HALF if on_gpu and bf16 else FP32
+    resting = HALF if on_gpu and bf16 and half_at_rest(spec) else FP32
     share = setting.shards
     offloaded = setting.offload and on_gpu
     state = 0 if offloaded else 1
@@ -135,7 +141,7 @@ def _cast_parameters(model: ModelInfo, *, recompute: bool) -> int:
 
 def _residual(spec: FineTuneJobSpec) -> int:
     """Bytes of an element of what goes from layer to layer: that of the embeddings, which rest in half for adapters."""
-    half = spec.training.precision is Precision.BF16 and not trains_all(spec) and spec.resources.gpus_per_node > 0
+    half = spec.training.precision is Precision.BF16 and half_at_rest(spec) and spec.resources.gpus_per_node > 0
     return HALF if half else FP32
 
 
@@ -159,15 +165,15 @@ def _kept_inputs(model: ModelInfo, spec: FineTuneJobSpec, shape: Shape, residual
     """Per token, over all layers: the inputs that linear layers keep to compute the gradients of their weights."""
     bf16 = spec.training.precision is Precision.BF16
     compute = HALF if bf16 else FP32
-    lora = spec.method.lora or LoRA()
-    targets = linear_modules(model.tensors) if trains_all(spec) else lora_targets(model.tensors, lora)
+    targets = trained_modules(model, spec)
     kept: dict[tuple[str, str], int] = {}
     for name, (_, into) in targets.items():
         owner, _, last = name.rpartition(".")
         # q, k and v read one tensor, as do gate and up; autocast casts it for each of them.
         key = (owner, last if bf16 and residual != HALF else _SHARED.get(last, last))
         kept[key] = compute * into
-    ranks = [] if trains_all(spec) else [compute * lora.rank for _ in targets]
+    low_rank = spec.method.type in LOW_RANK
+    ranks = [compute * rank_of(name, spec.method.lora or LoRA()) for name in targets] if low_rank else []
     return [*kept.values(), *ranks]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA
 from finetune_api.training import OptimizerType
-from finetune_trainer.model.estimate.shapes import lora_targets, trainable_parameters, trains_all
+from finetune_trainer.model.estimate.trained import trainable_parameters, trained_extents
 from finetune_trainer.model.inspect import ModelInfo
 
 FP32 = 4
@@ -29,7 +30,5 @@ def state_bytes(model: ModelInfo, spec: FineTuneJobSpec) -> int:
 
 def _edges(model: ModelInfo, spec: FineTuneJobSpec) -> int:
     """Rows and columns of the trained matrices, and the elements of trained vectors."""
-    if trains_all(spec):
-        return sum(sum(t.shape[-2:]) if len(t.shape) > 1 else t.elements for t in model.tensors)
-    lora = spec.method.lora or LoRA()
-    return sum(2 * lora.rank + out + into for out, into in lora_targets(model.tensors, lora).values())
+    extents = trained_extents(model, spec)
+    return sum(sum(extent[-2:]) if len(extent) > 1 else math.prod(extent) for extent in extents)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import ALL_LINEAR, LoRA, MethodType
+from finetune_api.method import ALL_LINEAR, LoRA
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import ModelInfo
 
@@ -65,18 +64,6 @@ def lora_targets(tensors: Sequence[TensorInfo], lora: LoRA) -> dict[str, tuple[i
 
 def matches(module: str, wanted: str) -> bool:
     return module == wanted or module.endswith(f".{wanted}")
-
-
-def trains_all(spec: FineTuneJobSpec) -> bool:
-    return spec.method.type is MethodType.FULL_FINE_TUNE
-
-
-def trainable_parameters(model: ModelInfo, spec: FineTuneJobSpec) -> int:
-    """LoRA adds rank·(in + out) to each target (Hu et al. 2021, section 4)."""
-    if trains_all(spec):
-        return model.parameters
-    lora = spec.method.lora or LoRA()
-    return sum(lora.rank * (out + into) for out, into in lora_targets(model.tensors, lora).values())
 
 
 def outside_layers(model: ModelInfo) -> int:

@@ -6,7 +6,8 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.training import Precision
 from finetune_trainer.model.estimate.gpus import Gpu
 from finetune_trainer.model.estimate.optimizer import FP32, state_bytes
-from finetune_trainer.model.estimate.shapes import Shape, trainable_parameters, trains_all
+from finetune_trainer.model.estimate.shapes import Shape
+from finetune_trainer.model.estimate.trained import frozen_parameters, trainable_parameters
 from finetune_trainer.model.inspect import ModelInfo
 
 UTILISATION = 0.4
@@ -19,7 +20,7 @@ def flops_per_token(model: ModelInfo, spec: FineTuneJobSpec, *, length: int) -> 
     2020, section 2.1); attention adds 6·layers·width·length, half of its full square, because it looks back only."""
     shape = Shape.of(model)
     trained = trainable_parameters(model, spec)
-    weights = 6.0 * trained + (0.0 if trains_all(spec) else 4.0 * model.parameters)
+    weights = 6.0 * trained + 4.0 * frozen_parameters(model, spec)
     return weights + 6.0 * shape.layers * shape.queries * length
 
 

@@ -1,0 +1,102 @@
+"""One table of what goes with what: the CRD's rules say it to the API server, these functions to everybody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_api.allowed import ADAPTER, FULL, MERGED, METHODS, ddp_only, not_servable, published_kind, served_rank
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.method import LoRA, Method, MethodType
+from finetune_cli import rules
+from finetune_cli.cel import compile_rule
+
+
+def refusals(**changes: Any) -> list[str]:
+    """In the words of the spec's own rules, as the API server would answer."""
+    document = {
+        "model": {"uri": "s3://artifacts/base"},
+        "data": {"train": [{"uri": "s3://artifacts/train.jsonl"}]},
+        "parallelism": {"strategy": "Auto"},
+        "trainer": {"type": "BuiltIn"},
+        **changes,
+    }
+    from finetune_api.allowed import RULES
+
+    return [rule["message"] for rule in RULES if not compile_rule(rule["rule"])({"self": document})]
+
+
+def test_every_method_has_a_row() -> None:
+    assert set(METHODS) == set(MethodType)
+    assert rules
+
+
+@pytest.mark.parametrize("name", MethodType)
+def test_the_rules_and_the_functions_agree_on_what_is_sharded(name: MethodType) -> None:
+    document = {"type": name.value}
+    told = refusals(method=document, parallelism={"strategy": "FSDP"})
+    alone = ddp_only(Method.model_validate(document))
+    assert bool(told) == (alone is not None)
+    assert refusals(method=document) == []
+
+
+@pytest.mark.parametrize("lora", [{"init": "PiSSA"}, {"init": "OLoRA"}, {"modulesToSave": ["lm_head"]}])
+def test_what_needs_whole_weights_is_not_sharded(lora: dict[str, Any]) -> None:
+    document = {"type": "LoRA", "lora": lora}
+    assert ddp_only(Method.model_validate(document))
+    (told,) = refusals(method=document, parallelism={"strategy": "FSDP"})
+    assert "DDP or Auto" in told
+    assert refusals(method=document, parallelism={"strategy": "DDP"}) == []
+
+
+def test_records_behind_a_prompt_are_not_packed() -> None:
+    (told,) = refusals(method={"type": "Prompt"}, data={"packing": True})
+    assert "remove data.packing: true" in told
+    assert refusals(method={"type": "Prompt"}, data={"packing": False}) == []
+    assert refusals(method={"type": "IA3"}, data={"packing": True}) == []
+
+
+def test_without_a_method_nothing_is_said() -> None:
+    assert refusals(trainer={"type": "Custom"}) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "merge", "kind"),
+    [
+        ({"type": "LoRA"}, True, MERGED),
+        ({"type": "LoRA"}, False, ADAPTER),
+        ({"type": "Prefix"}, True, ADAPTER),
+        ({"type": "FullFineTune"}, False, FULL),
+    ],
+)
+def test_what_is_published(document: dict[str, Any], merge: bool, kind: str) -> None:
+    assert published_kind(Method.model_validate(document), merge=merge) == kind
+
+
+def test_what_vllm_loads() -> None:
+    assert not_servable(Method(type=MethodType.LORA)) is None
+    assert "DoRA" in str(not_servable(Method(type=MethodType.DORA)))
+    assert "lora.modulesToSave" in str(
+        not_servable(Method(type=MethodType.LORA, lora=LoRA(modules_to_save=["lm_head"])))
+    )
+    assert served_rank(LoRA.model_validate({"rank": 16, "init": "PiSSA", "rankPattern": {"q_proj": 20}})) == 40
+    assert "512" in str(not_servable(Method(type=MethodType.LORA, lora=LoRA.model_validate({"rank": 600}))))
+
+
+def test_a_pattern_that_is_no_regular_expression_gets_words() -> None:
+    with pytest.raises(ValueError, match="is no regular expression"):
+        Method.model_validate({"type": "Freeze", "freeze": {"trainable": ["("]}})
+
+
+def test_a_job_that_was_valid_before_is_valid_still() -> None:
+    assert (
+        FineTuneJobSpec.model_validate(
+            {
+                "model": {"uri": "s3://artifacts/base"},
+                "data": {"train": [{"uri": "s3://artifacts/train.jsonl"}]},
+                "method": {"type": "LoRA", "lora": {"rank": 8}},
+            }
+        ).method.to_wire()["lora"]["rank"]
+        == 8
+    )

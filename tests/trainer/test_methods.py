@@ -1,0 +1,57 @@
+"""The matrix of training methods: each learns, resumes bit for bit, is published, and gives the same logits again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_api.allowed import METHODS as TRAITS
+from finetune_api.allowed import published_kind
+from finetune_api.method import Method
+from tests.trainer.methods import METHODS
+from tests.trainer.ranks import run_ranks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    found: Results = run_ranks("methods.py", tmp_path_factory.mktemp("methods"), ranks=1, phases=1)
+    return found
+
+
+def test_every_method_is_in_the_matrix() -> None:
+    assert {changes["method"]["type"] for changes in METHODS.values()} == set(TRAITS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_learns_and_resumes_bit_for_bit(results: Results, name: str) -> None:
+    assert "error" not in results[name], results[name]["error"]
+    whole = results[f"{name.lower()}-1"]
+    first, second = (results[f"{name.lower()}-again-{attempt}"] for attempt in (1, 2))
+    losses = list(whole["losses"].values())
+    assert losses[-1] < losses[0] - 0.02
+    assert (whole["code"], first["code"], second["code"]) == (0, 85, 0)
+    assert first["losses"] | second["losses"] == whole["losses"]
+    assert second["digest"] == whole["digest"]
+    assert second["optimizer"] == whole["optimizer"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_published_computes_what_was_trained(results: Results, name: str) -> None:
+    assert "error" not in results[name], results[name]["error"]
+    found = results[name]["published"]
+    assert found["code"] == 0, found["message"]
+    merge = METHODS[name].get("output", {}).get("merge", True)
+    assert found["kind"] == published_kind(Method.model_validate(METHODS[name]["method"]), merge=merge)
+    assert found["difference"] < 1e-4
+    assert found["moved"] > 1e-2
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_estimate_counts_its_parameters(results: Results, name: str) -> None:
+    assert "error" not in results[name], results[name]["error"]
+    found = results[name]["published"]
+    assert found["estimated"] == found["trainable"] > 0

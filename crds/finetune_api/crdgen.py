@@ -20,6 +20,7 @@ FROZEN = (
     ("model.uri", "spec.model.uri"),
     ("data", "spec.data"),
     ("method", "spec.method"),
+    ("objective", "spec.objective"),
     ("training", "spec.training"),
     ("trainer.type", "spec.trainer.type"),
     ("trainer.custom", "spec.trainer.custom"),
@@ -28,6 +29,7 @@ FROZEN = (
 )
 _OPTIONAL = {
     "spec.method": "spec",
+    "spec.objective": "spec",
     "spec.trainer.type": "spec.trainer",
     "spec.trainer.custom": "spec.trainer",
     "spec.checkpoint.uri": "spec.checkpoint",

@@ -11,6 +11,7 @@ from finetune_api.base import ApiModel, Duration, IntervalOrAuto, Uri, cel, rule
 from finetune_api.custom import Trainer, TrainerType, refused
 from finetune_api.data import Data
 from finetune_api.method import Method
+from finetune_api.objective import Objective
 from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.running import Resources, Retry, Scheduling, SecretRef
@@ -106,6 +107,18 @@ class FineTuneJobSpec(ApiModel):
                 f"!has(self.method) || !({_CUSTOM})",
                 "method belongs to the built-in trainer; with trainer.type: Custom the script decides what trains",
             ),
+            cel(
+                "!has(self.objective) || self.objective.type != 'DPO' || !has(self.data.packing) || !self.data.packing",
+                "pairs of answers do not share rows: remove data.packing, or set it to false",
+                ".data.packing",
+            ),
+            cel(
+                "!has(self.objective) || self.objective.type != 'DPO' || !has(self.method) || "
+                "!(self.method.type in ['Prefix', 'Prompt', 'PTuning', 'PTuningV2'])",
+                "DPO compares with the base model, and virtual tokens change it from the first step; "
+                "set method.type: LoRA",
+                ".method.type",
+            ),
         )
     )
 
@@ -113,6 +126,7 @@ class FineTuneJobSpec(ApiModel):
     data: Data
     # None beside a custom script only, which no code that asks for the method ever sees.
     method: Annotated[Method, Field(description="Required, unless trainer.type is Custom.")] = None  # type: ignore[assignment]
+    objective: Objective | None = None
     training: Training = Training()
     parallelism: Parallelism = Parallelism()
     trainer: Trainer = Trainer()

@@ -15,6 +15,8 @@ class Metric(StrEnum):
     LOSS = "loss"
     PERPLEXITY = "perplexity"
     EXACT_MATCH = "exactMatch"
+    PREFERENCE_ACCURACY = "preferenceAccuracy"
+    REWARD_MARGIN = "rewardMargin"
 
 
 class Gate(ApiModel):

@@ -39,6 +39,8 @@ def _training_relevant(spec: FineTuneJobSpec) -> dict[str, Any]:
         learns = {"custom": wire["trainer"]["custom"]}
     else:
         learns = {"method": wire["method"], "training": training}
+        # Left out while nothing of it differs from SFT: the keys of runs made before it existed stay what they are.
+        learns |= {"objective": wire["objective"]} if wire.get("objective") else {}
     return {"model": wire["model"]["uri"], "data": _without_secrets(wire["data"])} | learns
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ FAULTS_ENV = "FINETUNE_TEST_FAULTS"
 LAUNCHER = {"fetch": ("finetune_trainer.launcher.main", "fetch")}
 RANK = {
     "load": ("finetune_trainer.engine.model", "build"),
-    "micro": ("finetune_trainer.engine.step", "target_loss_sum"),
-    "evaluate": ("finetune_trainer.engine.evaluate", "target_loss_sum"),
+    "micro": ("finetune_trainer.engine.step", "Stepper._forward"),
+    "evaluate": ("finetune_trainer.engine.evaluate", "_forward"),
     "save": ("finetune_artifacts.base", "Store.upload_tree"),
 }
 
@@ -79,7 +80,7 @@ def _faults(wanted: dict[str, Any]) -> None:
     from finetune_trainer.engine import step as module
 
     current = [0]
-    call, loss = module.Stepper.__call__, module.target_loss_sum
+    call, forward = module.Stepper.__call__, module.Stepper._forward
 
     def stepping(stepper: Any, step: int) -> Any:
         current[0] = step + 1
@@ -90,8 +91,8 @@ def _faults(wanted: dict[str, Any]) -> None:
             time.sleep(wanted["seconds"])
         if current[0] in wanted.get("memory", []):
             raise MemoryError("Unable to allocate 1.00 TiB for an array")
-        found = loss(*arguments, **named)
-        return found * float("nan") if current[0] in wanted.get("nan", []) else found
+        found = forward(*arguments, **named)
+        return replace(found, loss=found.loss * float("nan")) if current[0] in wanted.get("nan", []) else found
 
     module.Stepper.__call__ = stepping  # type: ignore[method-assign]
-    module.target_loss_sum = faulty
+    module.Stepper._forward = faulty  # type: ignore[method-assign]

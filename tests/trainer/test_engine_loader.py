@@ -15,6 +15,7 @@ from finetune_trainer.data.packing import best_fit
 from finetune_trainer.engine.loader import AHEAD, Load, Loader
 from finetune_trainer.engine.order import Order
 from finetune_trainer.engine.plan import plan_batches
+from finetune_trainer.objectives.sft import SFT
 from tests.trainer.test_engine_isolation import Records
 
 ROWS, STEPS = 37, 12
@@ -49,7 +50,7 @@ def examples(packed: bool) -> Any:
 def loader(source: Any, *, workers: int, rank: int = 0, world: int = 2, lockstep: bool = False) -> Loader:
     training = Training(global_batch_size=8, micro_batch_size=2, max_steps=STEPS)
     order = Order(plan_batches(training, len(source), world, packed=isinstance(source, Packed)), seed=3)
-    return Loader(source, order, rank, pad_id=0, lockstep=lockstep, workers=workers)
+    return Loader(SFT(), source, order, rank, pad_id=0, lockstep=lockstep, workers=workers)
 
 
 def digest(load: Load) -> str:

@@ -21,13 +21,16 @@ from finetune_trainer.common import log
 from finetune_trainer.data.dataset import Examples, Splits
 from finetune_trainer.data.packed import Packed
 from finetune_trainer.data.sources import named_sources
+from finetune_trainer.data.wrapped import Wrapped
 
 SAMPLES = 3
 _SAMPLE_TOKENS = 400
 _BAR = 40
 
 
-def build(config: RunConfig, splits: Splits, packed: Packed | None, why_not: str, tokenizer: Any) -> dict[str, Any]:
+def build(
+    config: RunConfig, splits: Splits, packed: Packed | Wrapped | None, why_not: str, tokenizer: Any
+) -> dict[str, Any]:
     """The report's content: counts, sources, lengths in tokens, samples with what is trained marked."""
     train = splits.train
     lengths = train.lengths

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune_api.data import Data
+from finetune_api.objective import ObjectiveType, objective_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common import log
 from finetune_trainer.data.choose import choose, group_of
@@ -30,11 +31,12 @@ from finetune_trainer.data.packed import Packed
 from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, accepted
 from finetune_trainer.data.read import BadRecords, DataError, Located, read_source
-from finetune_trainer.data.records import content_digest
+from finetune_trainer.data.records import Preference, content_digest
 from finetune_trainer.data.refine import Refiner, words_of
 from finetune_trainer.data.sources import NamedSource, named_sources
+from finetune_trainer.data.wrapped import Wrapped
 
-_FORMAT = 2
+_FORMAT = 3
 _BEAT_EVERY = 256
 
 
@@ -91,6 +93,10 @@ class Examples(Sequence[Example]):
 
     def is_truncated(self, index: int) -> bool:
         return bool(self._store.truncated[self._rows[index]])
+
+    def second(self, index: int) -> int:
+        """Where a pair's rejected answer begins; 0 where there is none."""
+        return int(self._store.seconds[self._rows[index]])
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -149,7 +155,7 @@ def load_splits(
     return Splits(Examples(store, train), Examples(store, validation), counts, store)
 
 
-def report(counts: Counts, packed: Packed | None = None, why_not: str = "") -> None:
+def report(counts: Counts, packed: Packed | Wrapped | None = None, why_not: str = "") -> None:
     """One line with the counts, and a warning for each thing a user would want to know before the loss curve."""
     log.event("data encoded", **asdict(counts), truncatedPercent=round(counts.truncated_percent, 1))
     if packed:
@@ -186,6 +192,7 @@ def _key(config: RunConfig, folder: Path, tokenizer: Any) -> str:
         "format": _FORMAT,
         "data": config.spec.data.model_copy(update={"packing": None}).to_wire(),
         "files": files,
+        "whole": _whole(config),
         "tokenizer": [tokenizer.name_or_path, len(tokenizer), str(tokenizer.chat_template)],
     }
     return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
@@ -194,7 +201,7 @@ def _key(config: RunConfig, folder: Path, tokenizer: Any) -> str:
 def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heartbeat: Callable[[int], None]) -> None:
     data = config.spec.data
     bad, refiner = BadRecords(data.max_bad_records), Refiner(data)
-    with EncodingsWriter(work, data) as writer:
+    with EncodingsWriter(work, data, whole=_whole(config)) as writer:
         into = _Into(writer, encoder, refiner, bad, accepted(config.spec), data, heartbeat)
         for number, named in enumerate(named_sources(config)):
             into.source(number, named, local_files(folder, named), folder)
@@ -244,16 +251,22 @@ class _Into:
             if record is None:
                 return False
             group = group_of(located.document, self.data.balance.column) if self.data.balance else None
-            encoded = self.encoder.encode(record)
+            pair = (record.chosen, record.rejected) if isinstance(record, Preference) else (record,)
+            encoded = [self.encoder.encode(answer) for answer in pair]
         except (NotEncodable, BadRecord) as error:
             self.bad.add(named.field, located.place, str(error))
             return False
         near = self.data.dedup and self.data.dedup.near
         marks = signature(words_of(record)) if near else None
-        self.writer.last_turn_only += encoded.last_turn_only
-        self.writer.add(
-            encoded.ids,
-            encoded.targets,
-            Origin(named, number, located.place, content_digest(record), group, marks),
-        )
+        self.writer.last_turn_only += any(answer.last_turn_only for answer in encoded)
+        origin = Origin(named, number, located.place, content_digest(record), group, marks)
+        if isinstance(record, Preference):
+            self.writer.add_pair(encoded[0], encoded[1], origin)
+        else:
+            self.writer.add(encoded[0].ids, encoded[0].targets, origin)
         return True
+
+
+def _whole(config: RunConfig) -> bool:
+    """Raw text is cut into rows later, and loses nothing by its length."""
+    return objective_of(config.spec).type is ObjectiveType.PRETRAIN

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune_api.data import Data, Overflow
+from finetune_trainer.data.encode import Encoded
 from finetune_trainer.data.minhash import SIZE
 from finetune_trainer.data.read import DataError
 from finetune_trainer.data.sources import NamedSource
@@ -30,6 +31,8 @@ class Encodings:
         """The number of the record that a row is a part of: two rows are of one record when onOverflow is Split."""
         self.sources: npt.NDArray[np.int64] = np.load(folder / "sources.npy")
         """By their number in `named_sources`."""
+        self.seconds: npt.NDArray[np.int64] = np.load(folder / "seconds.npy")
+        """Of a pair: where its second answer begins within the record; else 0."""
         self.groups: npt.NDArray[np.uint64] = np.load(folder / "groups.npy")
         """Hashes of the column to balance by; empty when nothing is balanced."""
         self._signatures = folder / "signatures.bin"
@@ -57,8 +60,9 @@ class Origin:
 class EncodingsWriter:
     """Collects encodings in files, so that memory stays bounded by the number of records."""
 
-    def __init__(self, folder: Path, data: Data) -> None:
-        self._folder, self._data = folder, data
+    def __init__(self, folder: Path, data: Data, *, whole: bool = False) -> None:
+        """`whole`: records are kept as long as they are; whoever reads them cuts them into rows."""
+        self._folder, self._data, self._whole = folder, data, whole
         self._ends: list[int] = []
         self._digests: list[int] = []
         self._truncated: list[bool] = []
@@ -66,6 +70,7 @@ class EncodingsWriter:
         self._records: list[int] = []
         self._sources: list[int] = []
         self._groups: list[int] = []
+        self._seconds: list[int] = []
         self._kept = 0
         self.records = self.truncated = self.dropped = self.last_turn_only = 0
 
@@ -84,14 +89,11 @@ class EncodingsWriter:
         """Whether anything of the record is kept."""
         self.records += 1
         limit, policy = self._data.max_length, self._data.on_overflow
+        if self._whole:
+            limit = max(limit, len(ids))
         overlong = len(ids) > limit
         if overlong and policy is Overflow.ERROR:
-            raise DataError(
-                origin.named.field,
-                f"{origin.named.field}: {origin.place}: the record has {len(ids)} tokens, data.maxLength is {limit}; "
-                "shorten it, raise maxLength, or set data.onOverflow to Truncate, Split or Drop",
-                reason="RecordTooLong",
-            )
+            raise self._too_long(len(ids), origin)
         end = len(ids) if overlong and policy is Overflow.SPLIT else limit
         rows = [(ids[at : at + limit], targets[at : at + limit]) for at in range(0, min(end, len(ids)), limit)]
         # The first id is predicted from nothing, so a target there teaches nothing.
@@ -107,7 +109,36 @@ class EncodingsWriter:
         self._kept += 1
         return True
 
-    def _write(self, ids: list[int], targets: list[bool], origin: Origin, truncated: bool) -> None:
+    def add_pair(self, chosen: Encoded, rejected: Encoded, origin: Origin) -> bool:
+        """One record: the second answer follows the first, with its prompt. Each has maxLength tokens to itself, and is
+        cut there where the policy is Split; where one of them cannot be kept there is nothing to compare."""
+        self.records += 1
+        limit, policy = self._data.max_length, self._data.on_overflow
+        longest = max(len(chosen.ids), len(rejected.ids))
+        if longest > limit and policy is Overflow.ERROR:
+            raise self._too_long(longest, origin)
+        learned = all(any(answer.targets[1:limit]) for answer in (chosen, rejected))
+        if (longest > limit and policy is Overflow.DROP) or not learned:
+            self.dropped += 1
+            return False
+        self.truncated += longest > limit
+        ids = chosen.ids[:limit] + rejected.ids[:limit]
+        targets = chosen.targets[:limit] + rejected.targets[:limit]
+        self._write(ids, targets, origin, longest > limit, second=min(len(chosen.ids), limit))
+        if origin.signature is not None:
+            self._signatures.write(origin.signature.tobytes())
+        self._kept += 1
+        return True
+
+    def _too_long(self, tokens: int, origin: Origin) -> DataError:
+        return DataError(
+            origin.named.field,
+            f"{origin.named.field}: {origin.place}: the record has {tokens} tokens, data.maxLength is "
+            f"{self._data.max_length}; shorten it, raise maxLength, or set data.onOverflow to Truncate, Split or Drop",
+            reason="RecordTooLong",
+        )
+
+    def _write(self, ids: list[int], targets: list[bool], origin: Origin, truncated: bool, *, second: int = 0) -> None:
         self._ids.write(np.asarray(ids, dtype=np.int32).tobytes())
         self._targets.write(np.asarray(targets, dtype=np.bool_).tobytes())
         self._ends.append((self._ends[-1] if self._ends else 0) + len(ids))
@@ -116,6 +147,7 @@ class EncodingsWriter:
         self._held_out.append(origin.named.held_out)
         self._records.append(self._kept)
         self._sources.append(origin.source)
+        self._seconds.append(second)
         if origin.group is not None:
             self._groups.append(origin.group)
 
@@ -130,6 +162,7 @@ class EncodingsWriter:
         np.save(self._folder / "held_out.npy", np.asarray(self._held_out, dtype=np.bool_))
         np.save(self._folder / "records.npy", np.asarray(self._records, dtype=np.int64))
         np.save(self._folder / "sources.npy", np.asarray(self._sources, dtype=np.int64))
+        np.save(self._folder / "seconds.npy", np.asarray(self._seconds, dtype=np.int64))
         np.save(self._folder / "groups.npy", np.asarray(self._groups, dtype=np.uint64))
         counts = {
             "records": self.records,

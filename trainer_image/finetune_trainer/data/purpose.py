@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import ObjectiveType, objective_of
 from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.records import Conversation, Document, Preference, Prompt, Rated, Record, TextPair
 
 Kinds = tuple[type[Record], ...]
 
-SFT: Kinds = (Conversation, TextPair, Document)
+TAKES: Mapping[ObjectiveType, Kinds] = {
+    ObjectiveType.SFT: (Conversation, TextPair, Document),
+    ObjectiveType.PRETRAIN: (Document,),
+    ObjectiveType.DPO: (Preference,),
+}
 
 _WORDS: dict[type[Record], str] = {
     Conversation: "a conversation",
@@ -22,7 +29,7 @@ _WORDS: dict[type[Record], str] = {
 
 def accepted(spec: FineTuneJobSpec) -> Kinds:
     """The record types that this job's objective trains on."""
-    return SFT
+    return TAKES[objective_of(spec).type]
 
 
 def require(record: Record, kinds: Kinds) -> None:

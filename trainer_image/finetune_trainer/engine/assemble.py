@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ from finetune_trainer.engine import lifeboat, model, resume
 from finetune_trainer.engine.agree import Agreement
 from finetune_trainer.engine.cadence import Cadence
 from finetune_trainer.engine.context import Place
-from finetune_trainer.engine.evaluate import held_out_loss
+from finetune_trainer.engine.evaluate import HeldOut, held_out_loss
 from finetune_trainer.engine.isolation import attention_of, check_isolation
 from finetune_trainer.engine.lifeboat import Lifeboat
 from finetune_trainer.engine.loop import Loop
@@ -34,13 +35,17 @@ from finetune_trainer.engine.metrics import Metrics
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
 from finetune_trainer.engine.regularise import regularise
 from finetune_trainer.engine.report import Reporter
-from finetune_trainer.engine.rows import training_rows
+from finetune_trainer.engine.rows import held_out_rows, training_rows
 from finetune_trainer.engine.seeding import seed_initialisation
 from finetune_trainer.engine.start import Lead, Start
 from finetune_trainer.engine.step import Stepper
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.choose import Choice, build, choose
 from finetune_trainer.engine.watch import Watch
+from finetune_trainer.objectives import choose as objectives
+from finetune_trainer.objectives.dpo import has_base_inside
+from finetune_trainer.objectives.pairs import Pairs
+from finetune_trainer.objectives.reference import with_reference
 
 
 def assemble(
@@ -53,7 +58,7 @@ def assemble(
     stop_signalled: Callable[[], bool],
 ) -> Loop:
     """Loads data and model, restores what the launcher chose to resume from. The process group must stand."""
-    spec = config.spec
+    spec, objective = config.spec, objectives.choose(config.spec)
     tokenizer = model.load_tokenizer(places.model)
     splits = load_splits(config, places.data, tokenizer, lambda _records: heart.beat())
     rows = training_rows(config, places, splits.train, channel, agreement, heart)
@@ -71,12 +76,28 @@ def assemble(
     choice = choose(spec, places.model, plan, place, ranks_per_node=config.processes_per_node)
     strategy = build(choice, spec, places.model, place, ranks_per_node=config.processes_per_node)
     heart.beat()
+    pad = model.pad_id(tokenizer)
+    held_out = held_out_rows(spec, splits.validation)
+    train: Any = rows.examples
+    if isinstance(train, Pairs) and not has_base_inside(strategy.model, spec.method):
+        train, held_out = (
+            with_reference(
+                pairs,
+                open_run(config),
+                strategy,
+                place,
+                agreement,
+                micro_batch=plan.micro_batch,
+                pad_id=pad,
+                alive=heart.beat,
+            )
+            for pairs in (train, held_out)
+        )
     start = resume.begin(channel, plan, strategy, place, agreement)
     if rows.packed:
         with strategy.precision():
             check_isolation(strategy.model, place.device)
         heart.beat()
-    pad = model.pad_id(tokenizer)
     reporter = Reporter(channel, plan, start.step) if place.local_rank == 0 else None
     if reporter:
         reporter.settled(strategy=choice.name, why=choice.why, attention=attention_of(strategy.model))
@@ -90,10 +111,11 @@ def assemble(
         data_report.store(open_run(config), data_report.build(config, splits, rows.packed, rows.why, tokenizer))
         _describe(config, plan, strategy, choice)
 
-    def evaluate(go_on: Callable[[], bool]) -> float | None:
+    def evaluate(go_on: Callable[[], bool]) -> HeldOut | None:
         return held_out_loss(
             strategy,
-            splits.validation,
+            objective,
+            held_out,
             place,
             micro_batch=plan.micro_batch,
             pad_id=pad,
@@ -101,7 +123,7 @@ def assemble(
         )
 
     regularise(spec.training.regularization, strategy.model, pad)
-    stepper = Stepper(spec, strategy, rows.examples, plan, place, heart, pad)
+    stepper = Stepper(spec, strategy, objective, train, plan, place, heart, pad)
     return Loop(
         config,
         plan,

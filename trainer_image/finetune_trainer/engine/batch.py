@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from finetune_trainer.data.packed import Packed
+from finetune_trainer.data.wrapped import Wrapped
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 """(ids, targets): the ids of a record, and where the loss is taken on predicting them."""
@@ -39,6 +40,8 @@ class Batch:
     """Where the next token is a target, counted through the rows one after another (b times t)."""
     labels_n: torch.Tensor | None = None
     """The tokens to be predicted there."""
+    reference_b: torch.Tensor | None = None
+    """Of every row, what the base model says of its targets, where an objective wants that."""
 
     def located(self) -> Batch:
         """With `predicts_n` and `labels_n`. Best done where the batch is made: a GPU would have to be waited for."""
@@ -79,7 +82,7 @@ def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], 
         attention_bt[row, : len(ids)] = 1
         targets_bt[row, 1 : len(ids)] = targets[1:]
     batch = Batch(torch.from_numpy(ids_bt), torch.from_numpy(attention_bt), torch.from_numpy(targets_bt)).located()
-    if not isinstance(examples, Packed):
+    if not (isinstance(examples, Packed) or (isinstance(examples, Wrapped) and examples.joined)):
         return batch
     positions_bt = np.zeros(shape, dtype=np.int64)
     for row, index in enumerate(indices):

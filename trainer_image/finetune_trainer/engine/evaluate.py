@@ -6,32 +6,42 @@ evaluation to end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from finetune_trainer.engine.batch import Examples, collate, without_targets
+from finetune_trainer.engine.batch import Batch, Examples, without_targets
 from finetune_trainer.engine.context import Place
-from finetune_trainer.engine.loss import target_loss_sum
 from finetune_trainer.engine.strategy.base import Strategy
+from finetune_trainer.objectives.base import Objective, Sums
 
 MAX_RECORDS = 256
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    loss: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """As the objective names them."""
+
+
 def held_out_loss(
     strategy: Strategy,
+    objective: Objective,
     examples: Examples,
     place: Place,
     *,
     micro_batch: int,
     pad_id: int,
     go_on: Callable[[], bool],
-) -> float | None:
-    """Mean over target tokens of the first 256 records; None without any, or when `go_on` says no."""
+) -> HeldOut | None:
+    """Means over the first 256 records; None without any, or when `go_on` says no."""
     count = min(len(examples), MAX_RECORDS)
     per_round = micro_batch * place.world_size
-    sums = torch.zeros(2, dtype=torch.float64, device=place.device)
+    totals = torch.zeros(2 + len(objective.parts), dtype=torch.float64, device=place.device)
     model = strategy.model.eval()
     try:
         with torch.no_grad():
@@ -41,12 +51,21 @@ def held_out_loss(
                 first = start + place.rank * micro_batch
                 indices = range(first, min(first + micro_batch, count))
                 if indices or strategy.lockstep:
-                    batch = collate(examples, indices or range(1), pad_id)
+                    batch = objective.collate(examples, indices or range(1), pad_id)
                     batch = batch if indices else without_targets(batch)
-                    sums[1] += int(batch.targets_bt.sum())
                     with strategy.precision():
-                        sums[0] += target_loss_sum(model, batch.to(place.device)).double()
+                        sums = _forward(objective, model, batch.to(place.device))
+                    totals[0] += objective.weight(examples, indices)
+                    totals[1:] += torch.stack([sums.loss, *sums.parts]).double()
     finally:
         model.train()
-    dist.all_reduce(sums)
-    return float(sums[0] / sums[1]) if float(sums[1]) > 0 else None
+    dist.all_reduce(totals)
+    weight, *found = totals.tolist()
+    if not weight:
+        return None
+    loss, *parts = (value / weight for value in found)
+    return HeldOut(loss, dict(zip(objective.parts, parts, strict=True)))
+
+
+def _forward(objective: Objective, model: nn.Module, batch: Batch) -> Sums:
+    return objective.sums(model, batch)

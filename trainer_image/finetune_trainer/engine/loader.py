@@ -15,8 +15,9 @@ from threading import Lock
 from finetune_api.exitcodes import ExitCode
 from finetune_trainer.common.clock import monotonic
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.engine.batch import Batch, Examples, collate, target_tokens, without_targets
+from finetune_trainer.engine.batch import Batch, Examples, target_tokens, without_targets
 from finetune_trainer.engine.order import EMPTY, Indices, MicroBatch, Order
+from finetune_trainer.objectives.base import Objective
 
 WORKERS = 2
 AHEAD = 2
@@ -38,6 +39,8 @@ class Load:
     batch: int
     targets: int
     """Of the whole global batch."""
+    weight: int
+    """What its sums are divided by, as the objective counts."""
     tokens: int
     micros: list[Micro]
 
@@ -47,6 +50,7 @@ class Loader:
 
     def __init__(
         self,
+        objective: Objective,
         examples: Examples,
         order: Order,
         rank: int,
@@ -57,7 +61,8 @@ class Loader:
         pin: bool = False,
     ) -> None:
         """`pin`: batches lie where a GPU can fetch them by itself."""
-        self._examples, self._order, self._rank, self._pad = examples, order, rank, pad_id
+        self._objective, self._examples, self._order = objective, examples, order
+        self._rank, self._pad = rank, pad_id
         self._lockstep, self._ahead, self._pin = lockstep, workers * AHEAD, pin
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader") if workers else None
         self._coming: OrderedDict[int, Future[Load]] = OrderedDict()
@@ -98,8 +103,10 @@ class Loader:
             records, share = self._order.batch(epoch, batch), self._share(epoch, batch)
         try:
             targets = target_tokens(self._examples, records)
+            weight = self._objective.weight(self._examples, records)
             tokens = sum(len(self._examples[int(i)][0]) for i in records)
-            return Load(epoch, batch, targets, tokens, [Micro(m.position, self._inputs(m, records)) for m in share])
+            micros = [Micro(m.position, self._inputs(m, records)) for m in share]
+            return Load(epoch, batch, targets, weight, tokens, micros)
         except Exception as error:
             raise self._words(step, records, error) from error
 
@@ -113,9 +120,9 @@ class Loader:
 
     def _inputs(self, micro: MicroBatch, records: Indices) -> Batch:
         if len(micro.indices):
-            batch = collate(self._examples, micro.indices, self._pad)
+            batch = self._objective.collate(self._examples, micro.indices, self._pad)
         else:
-            batch = without_targets(collate(self._examples, records[:1], self._pad))
+            batch = without_targets(self._objective.collate(self._examples, records[:1], self._pad))
         return batch.pinned() if self._pin else batch
 
     def _words(self, step: int, records: Indices, error: Exception) -> RunError:

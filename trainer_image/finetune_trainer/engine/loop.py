@@ -19,7 +19,8 @@ from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.clock import monotonic
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.agree import PENDING, Agreed, Agreement
-from finetune_trainer.engine.metrics import of_step
+from finetune_trainer.engine.evaluate import HeldOut
+from finetune_trainer.engine.metrics import evaluated, of_step
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.report import Reporter
 from finetune_trainer.engine.start import Lead, Start
@@ -42,7 +43,7 @@ class Loop:
         strategy: Strategy,
         stepper: Stepper,
         watch: Watch,
-        evaluate: Callable[[Callable[[], bool]], float | None],
+        evaluate: Callable[[Callable[[], bool]], HeldOut | None],
         agreement: Agreement,
         channel: Channel,
         heart: Heart,
@@ -287,12 +288,12 @@ class Loop:
             self._heart.beat()
             return not self._agreement.decide(stop=self._stop_wanted()).stop
 
-        loss = self._evaluate(go_on)
-        if self._reporter:
-            self._reporter.evaluated(loss)
-        if self._lead and loss is not None:
-            self._lead.metrics.write(self._step, {"evalLoss": loss})
-        return loss
+        found = self._evaluate(go_on)
+        if found and self._reporter:
+            self._reporter.evaluated(found.loss)
+        if found and self._lead:
+            self._lead.metrics.write(self._step, evaluated(found))
+        return found.loss if found else None
 
     def _stage(self, stage: Stage) -> None:
         if self._reporter:

@@ -2,6 +2,8 @@
 
 Dividing by anything smaller (a micro-batch, a rank) would weigh records by the company they happen to keep, and the
 result would change with the world size.
+
+Legend of suffixes: b rows, t tokens of the longest one, n targets of the batch, v vocabulary.
 """
 
 from __future__ import annotations
@@ -16,9 +18,25 @@ from finetune_trainer.engine.isolation import as_attended, ignores_padding
 
 def target_loss_sum(model: nn.Module, batch: Batch) -> torch.Tensor:
     """fp32 scalar. Logits are computed, and lifted to fp32, at the n target positions only."""
-    batch = as_attended(model, batch.located())
+    batch = batch.located()
+    assert batch.labels_n is not None
+    return nn.functional.cross_entropy(target_logits(model, batch), batch.labels_n, reduction="sum")
+
+
+def row_log_probs(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """fp32 (b,): the log-likelihood of each row's targets together, 0 for a row without any."""
+    batch = batch.located()
     assert batch.predicts_n is not None
     assert batch.labels_n is not None
+    loss_n = nn.functional.cross_entropy(target_logits(model, batch), batch.labels_n, reduction="none")
+    rows, width = batch.ids_bt.shape
+    return -torch.zeros(rows, device=loss_n.device).index_add(0, batch.predicts_n // width, loss_n)
+
+
+def target_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """fp32 (n, v) of a located batch."""
+    batch = as_attended(model, batch)
+    assert batch.predicts_n is not None
     inputs = {"input_ids": batch.ids_bt}
     if batch.positions_bt is not None:
         inputs["position_ids"] = batch.positions_bt
@@ -28,4 +46,5 @@ def target_loss_sum(model: nn.Module, batch: Batch) -> torch.Tensor:
         logits = model(**inputs, use_cache=False).logits
     if logits.ndim == 3:
         logits = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.predicts_n)
-    return nn.functional.cross_entropy(logits.float(), batch.labels_n, reduction="sum")
+    found: torch.Tensor = logits.float()
+    return found

@@ -11,6 +11,7 @@ from finetune_api import layout
 from finetune_artifacts import ArtifactError, Store
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import timestamp
+from finetune_trainer.engine.evaluate import HeldOut
 from finetune_trainer.engine.step import StepResult
 
 
@@ -18,6 +19,7 @@ def of_step(result: StepResult, seconds: float, epoch: float) -> dict[str, float
     """One line. `seconds`: of the whole step, with all that a loop does besides."""
     return {
         "loss": result.loss,
+        **result.parts,
         "learningRate": result.rate,
         "gradNorm": result.grad_norm,
         "tokensPerSecond": round(result.tokens / max(seconds, 1e-9), 1),
@@ -27,6 +29,12 @@ def of_step(result: StepResult, seconds: float, epoch: float) -> dict[str, float
         "skipped": int(result.skipped is not None) or None,
         "epoch": round(epoch, 4),
     }
+
+
+def evaluated(found: HeldOut) -> dict[str, float | int | None]:
+    """Of held-out records: `rewardMargin` becomes `evalRewardMargin`."""
+    named = {f"eval{name[0].upper()}{name[1:]}": value for name, value in found.parts.items()}
+    return {"evalLoss": found.loss, **named}
 
 
 class Metrics:

@@ -85,11 +85,10 @@ class Reporter:
                 "slowestRatio": found.ratio if found else None,
             }
 
-    def evaluated(self, loss: float | None) -> None:
-        if loss is not None:
-            with self._lock:
-                self._fields["evalLoss"] = loss
-            self._put(now=True)
+    def evaluated(self, loss: float) -> None:
+        with self._lock:
+            self._fields["evalLoss"] = loss
+        self._put(now=True)
 
     def over(self, step: int, why: str) -> None:
         """Training ends before its last planned step."""

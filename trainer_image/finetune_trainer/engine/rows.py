@@ -1,11 +1,15 @@
-"""What one row of a batch is: a record, or several that share it. Rank 0 decides: only it sees the checkpoint."""
+"""What one row of a batch is: a record, several that share it, a piece of text, or a pair. Rank 0 decides whether
+records share rows: only it sees the checkpoint."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetune_api.allowed import METHODS
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import ObjectiveType, objective_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.files import read_position
 from finetune_trainer.common.channel import Channel, Heart
@@ -13,17 +17,22 @@ from finetune_trainer.common.places import Places
 from finetune_trainer.data.dataset import Examples
 from finetune_trainer.data.pack_rule import model_type, pack_rule
 from finetune_trainer.data.packed import Packed, pack
+from finetune_trainer.data.wrapped import Wrapped
 from finetune_trainer.engine.agree import Agreement
+from finetune_trainer.objectives.pairs import Pairs
 
 
 @dataclass(frozen=True)
 class Rows:
-    examples: Examples | Packed
+    examples: Examples | Packed | Wrapped | Pairs
     why: str
     """The examples are what they are."""
 
     @property
-    def packed(self) -> Packed | None:
+    def packed(self) -> Packed | Wrapped | None:
+        """Where a row is several records."""
+        if isinstance(self.examples, Wrapped):
+            return self.examples if self.examples.joined else None
         return self.examples if isinstance(self.examples, Packed) else None
 
 
@@ -31,6 +40,9 @@ def training_rows(
     config: RunConfig, places: Places, train: Examples, channel: Channel, agreement: Agreement, heart: Heart
 ) -> Rows:
     """Equal on every rank. `channel` names the checkpoint on rank 0's pod only; the others are told."""
+    kind = objective_of(config.spec).type
+    if kind is ObjectiveType.DPO:
+        return Rows(Pairs(train), "pairs of answers do not share rows")
     found = channel.resume()
     began = read_position(Path(found["folder"])).packed if found else None
     method = config.spec.method.type
@@ -40,6 +52,20 @@ def training_rows(
         model_type(places.model),
         method=None if METHODS[method].packs else method.value,
     )
-    if agreement.tell(int(rule.packed)):
-        return Rows(pack(train, config.spec.data.max_length, places.data, lambda _records: heart.beat()), rule.why)
+    joined = bool(agreement.tell(int(rule.packed)))
+    length = config.spec.data.max_length
+    if kind is ObjectiveType.PRETRAIN:
+        return Rows(Wrapped(train, length, join=joined), rule.why)
+    if joined:
+        return Rows(pack(train, length, places.data, lambda _records: heart.beat()), rule.why)
     return Rows(train, rule.why)
+
+
+def held_out_rows(spec: FineTuneJobSpec, records: Examples) -> Any:
+    """Records as they are evaluated: never sharing rows, so that a loss does not depend on who is beside whom."""
+    kind = objective_of(spec).type
+    if kind is ObjectiveType.DPO:
+        return Pairs(records)
+    if kind is ObjectiveType.PRETRAIN:
+        return Wrapped(records, spec.data.max_length, join=False)
+    return records

@@ -11,11 +11,10 @@ import torch.distributed as dist
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.common.channel import Heart
-from finetune_trainer.engine.batch import Examples
+from finetune_trainer.engine.batch import Batch, Examples
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.guard import Guard
 from finetune_trainer.engine.loader import Loader
-from finetune_trainer.engine.loss import target_loss_sum
 from finetune_trainer.engine.order import Order
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.schedule import learning_rate, peak_rate
@@ -23,12 +22,13 @@ from finetune_trainer.engine.seeding import seed_micro_batch
 from finetune_trainer.engine.split import Phase, Split
 from finetune_trainer.engine.straggler import Stopwatch
 from finetune_trainer.engine.strategy.base import Strategy
+from finetune_trainer.objectives.base import Objective, Sums
 
 
 @dataclass(frozen=True)
 class StepResult:
     loss: float
-    """Mean over the target tokens of the global batch, before the update."""
+    """Mean over the global batch (for SFT over its target tokens), before the update."""
     grad_norm: float
     rate: float
     tokens: int
@@ -40,6 +40,8 @@ class StepResult:
     """Why the update was left out."""
     split: Mapping[Phase, float] = field(default_factory=dict)
     """Seconds by phase; on a GPU of a step before."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """What the objective tells beside its loss."""
 
 
 class Stepper:
@@ -47,6 +49,7 @@ class Stepper:
         self,
         spec: FineTuneJobSpec,
         strategy: Strategy,
+        objective: Objective,
         examples: Examples,
         plan: BatchPlan,
         place: Place,
@@ -54,9 +57,10 @@ class Stepper:
         pad_id: int,
     ) -> None:
         self._spec, self._strategy, self._plan, self._place, self._heart = spec, strategy, plan, place, heart
+        self._objective = objective
         order = Order(plan, spec.training.seed)
         cuda = place.device.type == "cuda"
-        self._loader = Loader(examples, order, place.rank, pad_id, lockstep=strategy.lockstep, pin=cuda)
+        self._loader = Loader(objective, examples, order, place.rank, pad_id, lockstep=strategy.lockstep, pin=cuda)
         self._peak = peak_rate(spec)
         self._max_norm = float(spec.training.max_grad_norm) or math.inf
         self.guard = Guard(spec.training)
@@ -69,7 +73,7 @@ class Stepper:
         split.enter(Phase.DATA)
         load = self._loader.load(step)
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
-        loss = torch.zeros((), dtype=torch.float64, device=self._place.device)
+        totals = torch.zeros(1 + len(self._objective.parts), dtype=torch.float64, device=self._place.device)
         self.busy.start()
         for number, micro in enumerate(load.micros, start=1):
             seed_micro_batch(training.seed, load.epoch, load.batch, micro.position)
@@ -77,17 +81,24 @@ class Stepper:
             inputs = micro.batch.to(self._place.device)
             split.enter(Phase.FORWARD)
             with self._strategy.precision():
-                loss_sum = target_loss_sum(self._strategy.model, inputs)
+                sums = self._forward(inputs)
             split.enter(Phase.BACKWARD)
-            self._strategy.backward(loss_sum / load.targets, last=number == len(load.micros))
-            loss += loss_sum.detach().double()
+            self._strategy.backward(sums.loss / load.weight, last=number == len(load.micros))
+            totals += torch.stack([sums.loss.detach(), *sums.parts]).double()
             self._heart.beat()
         self.busy.stop()
         split.enter(Phase.REDUCE)
         norm = self._strategy.norm()
-        dist.all_reduce(loss)
+        dist.all_reduce(totals)
+        loss, *parts = (total / load.weight for total in totals.tolist())
         result = StepResult(
-            float(loss) / load.targets, float(norm), rate, load.tokens, load.targets, data_seconds=self._loader.waited
+            loss,
+            float(norm),
+            rate,
+            load.tokens,
+            load.targets,
+            data_seconds=self._loader.waited,
+            parts=dict(zip(self._objective.parts, parts, strict=True)),
         )
         split.enter(Phase.OPTIMIZER)
         skipped = self.guard.judge(step + 1, loss=result.loss, norm=result.grad_norm, rate=rate)
@@ -97,6 +108,9 @@ class Stepper:
             self._leave_out()
         self._heart.beat()
         return replace(result, skipped=skipped, split=split.end())
+
+    def _forward(self, batch: Batch) -> Sums:
+        return self._objective.sums(self._strategy.model, batch)
 
     def _leave_out(self) -> None:
         self._strategy.skip()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import ALL_LINEAR, IA3, LoRA, MethodType
+from finetune_api.objective import MEASURED, ObjectiveType, objective_of
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
@@ -31,13 +32,25 @@ def check_gate(spec: FineTuneJobSpec) -> None:
                 "so nothing is held out; set one of them, or remove the gate",
                 Reason.GATE_NOT_MEASURED,
             )
+        objective = objective_of(spec).type
+        if gate.metric not in MEASURED[objective]:
+            raise wrong(
+                f"{field}.metric",
+                f"{gate.metric} is not measured with objective.type {objective}, which measures "
+                f"{', '.join(MEASURED[objective])}; name one of these, or remove the gate",
+                Reason.GATE_NOT_MEASURED,
+            )
         if gate.metric is Metric.EXACT_MATCH and spec.evaluation.samples.count == 0:
             raise wrong(
                 field,
                 "exactMatch cannot be measured: evaluation.samples.count is 0; raise it, or remove the gate",
                 Reason.GATE_NOT_MEASURED,
             )
-        if gate.metric is not Metric.EXACT_MATCH and not spec.evaluation.perplexity:
+        if (
+            gate.metric in (Metric.LOSS, Metric.PERPLEXITY)
+            and objective is not ObjectiveType.DPO
+            and not spec.evaluation.perplexity
+        ):
             raise wrong(
                 field,
                 f"{gate.metric} cannot be measured: evaluation.perplexity is false; set it, or remove the gate",

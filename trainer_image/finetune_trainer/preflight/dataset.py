@@ -12,7 +12,7 @@ from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.chunks import as_file
 from finetune_trainer.data.purpose import Kinds, accepted
 from finetune_trainer.data.read import BadRecords, read_source
-from finetune_trainer.data.records import Conversation, content_digest
+from finetune_trainer.data.records import Conversation, Preference, content_digest
 from finetune_trainer.data.refine import Refiner
 from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
 from finetune_trainer.model.quantity import human_bytes
@@ -155,7 +155,8 @@ def _read_file(
             if ids.is_taken(located.document.get("id"), digest):
                 sample.same_ids.append(f"{located.place} ({located.document['id']!r:.60})")
             sample.records += 1
-            sample.conversations += isinstance(record, Conversation)
+            answer = record.chosen if isinstance(record, Preference) else record
+            sample.conversations += isinstance(answer, Conversation)
             if named.held_out:
                 sample.held_out += 1
             else:

@@ -21,6 +21,7 @@ from finetune_trainer.common.files import write_atomic
 from finetune_trainer.data.dataset import load_splits, report
 from finetune_trainer.data.fetch import fetch_data
 from finetune_trainer.engine.model import load_base, load_tokenizer, pad_id
+from finetune_trainer.engine.rows import held_out_rows
 from finetune_trainer.publish import check, export
 from finetune_trainer.publish.cache import write_metrics
 from finetune_trainer.publish.kind import ADAPTER, MERGED
@@ -72,7 +73,9 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
         return
 
     session.enter("Evaluating")
-    measure = Measure(spec, splits.validation, tokenizer, pad_id(tokenizer), device, session.progress())
+    measure = Measure(
+        spec, held_out_rows(spec, splits.validation), tokenizer, pad_id(tokenizer), device, session.progress()
+    )
     last = measure.model(exported.to(dtype), "final")
     del exported
     _free()

@@ -16,8 +16,10 @@ from torch import nn
 
 from finetune_trainer.common import log
 from finetune_trainer.data.dataset import Examples
+from finetune_trainer.data.wrapped import Wrapped
 from finetune_trainer.engine.batch import collate
 from finetune_trainer.engine.loss import target_loss_sum
+from finetune_trainer.objectives.pairs import Pairs
 
 TOKENS_PER_BATCH = 8192
 PROMPTS_PER_BATCH = 32
@@ -25,6 +27,7 @@ _MAX_EXPONENT = 700.0
 
 Progress = Callable[[int, int], None]
 """(done, all)."""
+Measurable = Examples | Wrapped | Pairs
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,12 @@ class Prompt:
 
 
 def held_out_loss(
-    model: nn.Module, examples: Examples, pad_id: int, device: torch.device, progress: Progress
+    model: nn.Module, examples: Examples | Wrapped, pad_id: int, device: torch.device, progress: Progress
 ) -> tuple[float, int]:
     """(mean negative log-likelihood over target tokens, their number). Batches hold records of similar length."""
     total, tokens, done = 0.0, 0, 0
     with torch.inference_mode():
-        for indices in _batches(examples):
+        for indices in batches(examples):
             batch = collate(examples, indices, pad_id)
             tokens += int(batch.targets_bt.sum())
             total += float(target_loss_sum(model, batch.to(device)).double())
@@ -139,7 +142,7 @@ def _pad_left(rows: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, tor
     return ids_bt, attention_bt
 
 
-def _batches(examples: Examples) -> Iterator[list[int]]:
+def batches(examples: Measurable) -> Iterator[list[int]]:
     """Indices, longest first, at most 8192 padded tokens together (one record may be longer)."""
     lengths = examples.lengths
     order = np.argsort(-lengths, kind="stable")

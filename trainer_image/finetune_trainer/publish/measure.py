@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.manifests import MetricValue
+from finetune_api.objective import MEASURED, DPOSettings, objective_of
 from finetune_api.publishing import Metric
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.data.dataset import Examples
-from finetune_trainer.publish import evaluate
+from finetune_trainer.objectives.pairs import Pairs
+from finetune_trainer.publish import evaluate, preference
 
 Measured = dict[str, tuple[float, int]]
 """Name → (value, samples)."""
@@ -25,17 +27,23 @@ Measured = dict[str, tuple[float, int]]
 @dataclass(frozen=True)
 class Measure:
     spec: FineTuneJobSpec
-    held_out: Examples
+    held_out: Any
+    """As `engine.rows.held_out_rows` gives them."""
     tokenizer: Any
     pad_id: int
     device: torch.device
     progress: Callable[[str, int, int], None]
+    asked: dict[str, preference.LogProbs] = field(default_factory=dict)
+    """What each model said of pairs: they are judged by two models together."""
 
     def model(self, model: Any, name: str) -> Measured:
         """Everything the spec asks for; empty without held-out records. Raises RunError (72) for a loss of NaN."""
         evaluation = self.spec.evaluation
         found: Measured = {}
         if not len(self.held_out):
+            return found
+        if isinstance(self.held_out, Pairs):
+            self.asked[name] = self._of_pairs(self.held_out, model, name)
             return found
         if evaluation.perplexity:
             loss, tokens = evaluate.held_out_loss(
@@ -46,6 +54,8 @@ class Measure:
                 found[Metric.PERPLEXITY.value] = (evaluate.perplexity(loss), tokens)
             elif name == "final":
                 raise RunError(ExitCode.DIVERGED, f"the final model's held-out loss is {loss}; training diverged")
+        if Metric.EXACT_MATCH not in MEASURED[objective_of(self.spec).type]:
+            return found
         wanted = evaluate.prompts(self.held_out, self.tokenizer, evaluation.samples.count)
         if wanted:
             limit = evaluation.samples.max_new_tokens
@@ -63,7 +73,26 @@ class Measure:
             found[Metric.EXACT_MATCH.value] = (share, len(wanted))
         return found
 
+    def _of_pairs(self, pairs: Pairs, model: Any, name: str) -> preference.LogProbs:
+        found = preference.log_probs(
+            model,
+            pairs,
+            list(evaluate.batches(pairs)),
+            pad_id=self.pad_id,
+            device=self.device,
+            progress=partial(self.progress, f"preferences of {name}"),
+        )
+        if name == "final" and not np.isfinite(found).all():
+            raise RunError(ExitCode.DIVERGED, "the final model's log-likelihoods are not finite; training diverged")
+        return found
+
     def combine(self, base: Measured, final: Measured) -> dict[str, MetricValue]:
+        if isinstance(self.held_out, Pairs) and self.asked:
+            settings = objective_of(self.spec).dpo or DPOSettings()
+            base, final = (
+                preference.judge(settings, self.held_out, self.asked[name], self.asked["base"])
+                for name in ("base", "final")
+            )
         return {
             name: MetricValue(base=base[name][0] if name in base else None, final=value, samples=samples)
             for name, (value, samples) in final.items()

@@ -1,0 +1,104 @@
+"""`FineTuneJob.spec.objective`: what training minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+from pydantic import ConfigDict, Field
+
+from finetune_api.base import ApiModel, cel, rules
+from finetune_api.publishing import Metric
+
+PositiveDecimal = Annotated[
+    str, Field(min_length=1, max_length=24, pattern=r"^(0\.[0-9]*[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?)$")
+]
+
+
+class ObjectiveType(StrEnum):
+    SFT = "SFT"
+    PRETRAIN = "Pretrain"
+    DPO = "DPO"
+
+
+class DPOLoss(StrEnum):
+    SIGMOID = "Sigmoid"
+    HINGE = "Hinge"
+    IPO = "IPO"
+
+
+class DPOSettings(ApiModel):
+    """Direct preference optimisation: the chosen answer is made likelier than the rejected one, measured against the
+    base model."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.labelSmoothing) || self.loss == 'Sigmoid'",
+                "labelSmoothing belongs to loss: Sigmoid; remove it, or set loss: Sigmoid",
+            )
+        )
+    )
+
+    beta: Annotated[
+        PositiveDecimal,
+        Field(description="How closely the model is held to the base: larger is closer. For IPO the paper's tau."),
+    ] = "0.1"
+    loss: Annotated[
+        DPOLoss,
+        Field(
+            description="Sigmoid: -log sigmoid(beta * margin). Hinge: max(0, 1 - beta * margin). IPO: "
+            "(margin per token - 1 / (2 * beta))^2, which does not push pairs apart without end."
+        ),
+    ] = DPOLoss.SIGMOID
+    label_smoothing: (
+        Annotated[
+            str,
+            Field(
+                max_length=24,
+                pattern=r"^0(\.[0-4][0-9]*)?$",
+                description="The share of pairs believed to be labelled the wrong way round, below 0.5 (conservative "
+                "DPO). Unset: 0.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Objective(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.dpo) || self.type == 'DPO'",
+                "the dpo block belongs to type DPO; remove it or set type: DPO",
+            )
+        )
+    )
+
+    type: Annotated[
+        ObjectiveType,
+        Field(
+            description="SFT: write the answers of the records. Pretrain: continue raw text (format Text). DPO: prefer "
+            "the chosen of two answers (format Preference)."
+        ),
+    ] = ObjectiveType.SFT
+    dpo: DPOSettings | None = None
+
+
+class HasObjective(Protocol):
+    @property
+    def objective(self) -> Objective | None: ...
+
+
+def objective_of(spec: HasObjective) -> Objective:
+    """What the spec says, or SFT."""
+    return spec.objective or Objective()
+
+
+MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {
+    ObjectiveType.SFT: (Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
+    ObjectiveType.PRETRAIN: (Metric.LOSS, Metric.PERPLEXITY),
+    ObjectiveType.DPO: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
+}
+"""What held-out records are measured by, and a gate can ask for."""

@@ -1,0 +1,43 @@
+"""Data of the tiny task for other objectives: which of two queues is right, and messages as raw text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.trainer import tiny
+
+
+def write_preferences(path: Path, rows: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    queues = list(tiny.QUEUES)
+    documents = [
+        {
+            "prompt": f"Message: {message} Queue:",
+            "chosen": f" {queue}",
+            "rejected": f" {queues[(queues.index(queue) + 1 + number % 3) % 4]}",
+        }
+        for number, (message, queue) in enumerate(tiny.messages()[:rows])
+    ]
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    return path
+
+
+def write_manners(path: Path, rows: int) -> Path:
+    """The same queue, kindly or not: what is preferred has nothing to do with the message."""
+    documents = [
+        {"prompt": f"Message: {message} Queue:", "chosen": f" {queue}, thanks", "rejected": f" {queue}, now!"}
+        for message, queue in tiny.messages()[:rows]
+    ]
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    return path
+
+
+def write_texts(path: Path, rows: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = [
+        f"Message: {message} Queue: {queue}" * (1 + number % 3)
+        for number, (message, queue) in enumerate(tiny.messages()[:rows])
+    ]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path

@@ -1,0 +1,91 @@
+"""DPO and pre-training: exact resume, the same from one rank and from two, and preferences are learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.trainer.exact_objectives import SEEDS
+from tests.trainer.ranks import Results, joined, run_ranks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+FOLDER = "objectives"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    found: Results = run_ranks("exact_objectives.py", folder, ranks=2, phases=3)
+    return found
+
+
+def lines(folder: Path, run: str, attempt: int = 1) -> list[dict[str, Any]]:
+    path = folder / "scratch" / f"{run}-{attempt}-0" / "attempt" / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts"),
+    [
+        ("dpo-whole-1", ["dpo-middle-1", "dpo-middle-2"]),
+        ("full-whole-1", ["full-middle-1", "full-middle-2"]),
+        ("text-whole-1", ["text-middle-1", "text-middle-2"]),
+    ],
+)
+def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
+    reference, last = results[whole], results[parts[-1]]
+    assert [results[part]["code"] for part in parts] == [85, 0]
+    assert last["step"] == reference["step"] == 10
+    assert last["digest"] == reference["digest"]
+    assert last["optimizer"] == reference["optimizer"]
+    assert joined(results, parts, "losses") == reference["losses"]
+
+
+@pytest.mark.parametrize(("run", "whole"), [("shrink", "full-whole-1"), ("grow", "dpo-whole-1")])
+def test_another_world_size_learns_the_same(results: Results, run: str, whole: str) -> None:
+    reference, last = results[whole], results[f"{run}-2"]
+    losses = results[f"{run}-1"]["losses"] | last["losses"]
+    assert losses.keys() == reference["losses"].keys()
+    assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < 1e-5
+    ours, theirs = (load_file(Path(r["folder"]) / "trainable.safetensors") for r in (last, reference))
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+
+
+def test_sharded_parameters_learn_the_same(results: Results) -> None:
+    ours, theirs = results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"]
+    assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
+
+
+def test_what_the_base_says_is_written_down_where_all_weights_train(results: Results, folder: Path) -> None:
+    def references(run: str) -> list[str]:
+        return sorted(p.suffix for p in (folder / "store" / run / "objective").glob("*"))
+
+    assert results["dpo-whole-1"]["losses"]["1"] == pytest.approx(0.693147, abs=1e-5)
+    assert results["full-whole-1"]["losses"]["1"] == pytest.approx(0.693147, abs=1e-5)
+    assert references("full-whole") == [".safetensors"] * 2
+    assert references("dpo-whole") == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_preferences_are_learned(results: Results, folder: Path, seed: int) -> None:
+    assert results[f"toy-{seed}-1"]["step"] == 12
+    steps = [line for line in lines(folder, f"toy-{seed}") if "loss" in line]
+    assert (steps[0]["preferenceAccuracy"], steps[0]["rewardMargin"]) == (0.5, 0)
+    assert sum(line["preferenceAccuracy"] for line in steps[-5:]) / 5 > 0.8
+    assert steps[-1]["rewardMargin"] > 0.5
+    assert steps[-1]["loss"] < 0.5
+    held_out = [line for line in lines(folder, f"toy-{seed}") if "evalLoss" in line][-1]
+    assert held_out["evalPreferenceAccuracy"] > 0.7
+
+
+def test_text_is_learned(results: Results) -> None:
+    losses = list(results["text-whole-1"]["losses"].values())
+    assert losses[-1] < losses[0]

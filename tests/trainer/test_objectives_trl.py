@@ -1,0 +1,87 @@
+"""Losses of preference objectives are TRL's, on the same model and the same batch."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from finetune_api.objective import DPOLoss, DPOSettings
+from finetune_trainer.objectives.dpo import DPO, PARTS
+from finetune_trainer.objectives.pairs import Pairs
+from tests.trainer import small
+from tests.trainer.test_objectives_pairs import joined
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+PAIRS = [
+    ([5, 6, 7, 8, 9], 2, [5, 6, 10, 11], 2),
+    ([3, 4, 12], 1, [3, 13, 14, 15, 16, 17], 1),
+    ([20, 21, 22, 23], 3, [20, 21, 22, 30, 31], 3),
+]
+"""(chosen ids, prompt tokens, rejected ids, prompt tokens)."""
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Any, Any]:
+    """(policy, reference): not equal, or every margin would be 0."""
+    reference = small.model(0)
+    policy = copy.deepcopy(reference)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    return policy.eval(), reference.eval()
+
+
+def trl_batch() -> dict[str, torch.Tensor]:
+    rows = [(chosen, at) for chosen, at, _, _ in PAIRS] + [(rejected, at) for _, _, rejected, at in PAIRS]
+    width = max(len(ids) for ids, _ in rows)
+    batch = {name: torch.zeros(len(rows), width, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+    batch["completion_mask"] = torch.zeros(len(rows), width, dtype=torch.int64)
+    for row, (ids, at) in enumerate(rows):
+        batch["input_ids"][row, : len(ids)] = torch.tensor(ids)
+        batch["attention_mask"][row, : len(ids)] = 1
+        batch["completion_mask"][row, at : len(ids)] = 1
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(DPOLoss.SIGMOID, "sigmoid"), (DPOLoss.HINGE, "hinge"), (DPOLoss.IPO, "ipo")]
+)
+def test_dpo_equals_trl(trained: tuple[Any, Any], tmp_path: Path, ours: DPOLoss, theirs: str) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    policy, reference = trained
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
+    trainer = DPOTrainer(
+        model=copy.deepcopy(policy),
+        ref_model=copy.deepcopy(reference),
+        args=DPOConfig(
+            output_dir=str(tmp_path), loss_type=[theirs], beta=0.3, use_cpu=True, report_to=[], bf16=False,
+            gradient_checkpointing=False, disable_dropout=True,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=small.tokenizer(),
+    )  # fmt: skip
+    trainer.model.eval()
+    with torch.no_grad():
+        expected = float(trainer.compute_loss(trainer.model, trl_batch()))
+
+    pairs = Pairs(joined(PAIRS))
+    objective = DPO(DPOSettings(beta="0.3", loss=ours))
+    batch = objective.collate(pairs, range(len(pairs)), 0)
+    with torch.no_grad():
+        from finetune_trainer.engine.loss import row_log_probs
+
+        known = row_log_probs(reference, batch).reshape(2, -1).T.numpy().astype(np.float32)
+        known_pairs = Pairs(joined(PAIRS), known)
+        found = objective.sums(policy, objective.collate(known_pairs, range(len(pairs)), 0))
+    assert float(found.loss) / len(PAIRS) == pytest.approx(expected, rel=1e-5)
+    parts = dict(zip(PARTS, (float(part) / len(PAIRS) for part in found.parts), strict=True))
+    assert parts["preferenceAccuracy"] == pytest.approx(trainer._metrics["eval"]["rewards/accuracies"][-1], rel=1e-5)
+    assert parts["rewardMargin"] == pytest.approx(trainer._metrics["eval"]["rewards/margins"][-1], rel=1e-4)

@@ -1,0 +1,50 @@
+"""A run that learned preferences is measured by them, for the base and for what is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetune_api import runconfig as rc
+from tests.trainer import small
+from tests.trainer.finished import finished, run
+from tests.trainer.preferences import write_preferences
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(rc.TERMINATION_LOG_ENV, str(tmp_path / "termination"))
+    monkeypatch.setenv(rc.SCRATCH_DIR_ENV, str(tmp_path / "scratch"))
+    return tmp_path
+
+
+def test_preferences_are_measured_and_gated(root: Path) -> None:
+    gate = [
+        {"metric": "preferenceAccuracy", "max": "1"},
+        {"metric": "rewardMargin", "relativeTo": "Base", "tolerance": "9"},
+    ]
+    config = finished(root, {"objective": {"type": "DPO"}, "evaluation": {"gate": gate}})
+    write_preferences(root / "train.jsonl", 60)
+    report = run(config, root)
+    assert report.exit_code == 0, report.message
+    assert set(report.metrics) == {"loss", "preferenceAccuracy", "rewardMargin"}
+    base = {name: value.base for name, value in report.metrics.items()}
+    assert base == {"loss": pytest.approx(0.693147, abs=1e-5), "preferenceAccuracy": 0.5, "rewardMargin": 0}
+    margin = report.metrics["rewardMargin"].final
+    assert margin != 0
+    assert len(report.gate) == 2
+    assert all(result.passed for result in report.gate)
+
+
+def test_raw_text_is_measured_by_its_loss(root: Path) -> None:
+    config = finished(root, {"objective": {"type": "Pretrain"}})
+    small.write_jsonl(root / "train.jsonl", [{"text": f"Text number {n} says {n * n} things."} for n in range(60)])
+    report = run(config, root)
+    assert report.exit_code == 0, report.message
+    assert set(report.metrics) == {"loss", "perplexity"}

@@ -1,0 +1,44 @@
+"""What a run minimises, apart from how it is trained: the engine knows an objective by these few questions only.
+
+An objective gives sums, never means. Every rank counts the whole global batch by itself (`weight`), divides its sums by
+that count, and the ranks add up what they have: so the loss and its gradient depend neither on the world size, nor on
+how records are grouped, nor on which rank happens to hold short ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from finetune_trainer.engine.batch import Batch, Examples
+
+Indices = Sequence[int] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Over one batch of records; `parts` in the order of `Objective.parts`, without gradients."""
+
+    loss: torch.Tensor
+    """fp32 scalar, with its gradient."""
+    parts: tuple[torch.Tensor, ...] = ()
+
+
+class Objective(Protocol):
+    parts: tuple[str, ...]
+    """Names of what is written to metrics.jsonl beside the loss, each a mean over the same count."""
+
+    def weight(self, examples: Examples, indices: Indices) -> int:
+        """What sums over these records are divided by: target tokens, pairs."""
+
+    def collate(self, examples: Examples, indices: Indices, pad_id: int) -> Batch:
+        """One batch on the CPU, ready for `sums`."""
+
+    def sums(self, model: nn.Module, batch: Batch) -> Sums:
+        """One forward pass. A batch without targets adds nothing to any sum, and has a gradient of zero."""

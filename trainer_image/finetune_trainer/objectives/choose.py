@@ -1,0 +1,16 @@
+"""The objective that a spec names."""
+
+from __future__ import annotations
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import DPOSettings, ObjectiveType, objective_of
+from finetune_trainer.objectives import base
+from finetune_trainer.objectives.dpo import DPO
+from finetune_trainer.objectives.sft import SFT
+
+
+def choose(spec: FineTuneJobSpec) -> base.Objective:
+    objective = objective_of(spec)
+    if objective.type is ObjectiveType.DPO:
+        return DPO(objective.dpo or DPOSettings())
+    return SFT()

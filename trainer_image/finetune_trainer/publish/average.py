@@ -19,6 +19,7 @@ from finetune_trainer.checkpoint import files
 from finetune_trainer.checkpoint.digest import trainable_digest
 from finetune_trainer.checkpoint.find import Candidate, Found, committed, first_valid
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.methods.start import KEY
 
 
 def last_valid(checkpoints: Store, fences: list[Fence], folder: Path, *, count: int) -> list[Found]:
@@ -59,6 +60,11 @@ def average(found: Sequence[Found], folder: Path) -> tuple[CheckpointManifest, P
         mean[name] = (total / len(every)).to(whole.dtype) if whole.is_floating_point() else whole
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in mean.items()}, folder / f"{files.TRAINABLE}.safetensors")
+    states = files.read_optimizer(found[0].folder)
+    remembered = {name: states[name] for name in states if name.rpartition(".")[2] == KEY}
+    if remembered:
+        # Where the adapter began: equal in all of them, and part of what the model is.
+        save_file(remembered, folder / f"{files.OPTIMIZER}.safetensors")
     newest = found[0].manifest
     steps = sorted(one.manifest.step for one in found)
     return newest.model_copy(

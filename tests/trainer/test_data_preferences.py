@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from finetune_api.data import DataFormat
+from finetune_api.objective import ObjectiveType
 from finetune_trainer.data.parts import BadRecord
-from finetune_trainer.data.purpose import SFT, require
+from finetune_trainer.data.purpose import TAKES, require
 from finetune_trainer.data.records import (
     Conversation,
     Document,
@@ -108,7 +109,7 @@ def test_no_two_records_have_one_digest() -> None:
 
 def test_sft_takes_what_it_can_learn_to_write() -> None:
     for record in EVERY[:3]:
-        require(record, SFT)
+        require(record, TAKES[ObjectiveType.SFT])
     for record in EVERY[3:]:
         with pytest.raises(BadRecord, match="which this objective cannot train on; it learns from a conversation"):
-            require(record, SFT)
+            require(record, TAKES[ObjectiveType.SFT])

@@ -21,7 +21,6 @@ class DataFormat(StrEnum):
     PROMPT_COMPLETION = "PromptCompletion"
     TEXT = "Text"
     PREFERENCE = "Preference"
-    PROMPT = "Prompt"
 
 
 class TextUnit(StrEnum):
@@ -47,8 +46,6 @@ class Columns(ApiModel):
     text: ColumnName | None = None
     chosen: ColumnName | None = None
     rejected: ColumnName | None = None
-    label: ColumnName | None = None
-    reference: ColumnName | None = None
 
 
 def _named_fields_only(text: str) -> str:

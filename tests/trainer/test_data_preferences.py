@@ -1,4 +1,4 @@
-"""Preferences, verdicts and prompts as records of the kind that SFT trains."""
+"""Preferences and verdicts as records of the kind that SFT trains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from finetune_trainer.data.records import (
     Conversation,
     Document,
     Preference,
-    Prompt,
     Rated,
     TextPair,
     Turn,
@@ -80,16 +79,6 @@ def test_an_answer_with_a_verdict() -> None:
     assert pair(prompt="q", completion="a", label=True) == Rated(TextPair("q", "a"), True)
 
 
-def test_prompts() -> None:
-    ask = lambda **d: validate(d, DataFormat.PROMPT)  # noqa: E731
-    assert ask(prompt="q", reference="4") == Prompt("q", "4")
-    assert ask(prompt=[Q]) == Prompt((Turn("user", "q", False),))
-    with pytest.raises(BadRecord, match="ends with a turn of the assistant"):
-        ask(prompt=[Q, A])
-    with pytest.raises(BadRecord, match="reference is a number"):
-        ask(prompt="q", reference=4)
-
-
 EVERY = [
     Conversation((Turn("user", "q", False), Turn("assistant", "a", True))),
     TextPair("q", "a"),
@@ -98,8 +87,6 @@ EVERY = [
     pair(prompt="q", chosen="b", rejected="a"),
     Rated(TextPair("q", "a"), True),
     Rated(TextPair("q", "a"), False),
-    Prompt("q"),
-    Prompt("q", "a"),
 ]
 
 

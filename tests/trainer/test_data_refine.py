@@ -14,7 +14,6 @@ from finetune_trainer.data.records import (
     Conversation,
     Document,
     Preference,
-    Prompt,
     Rated,
     Record,
     TextPair,
@@ -112,8 +111,6 @@ EVERY: list[Record] = [
     Document("d"),
     Preference(TextPair("q", "a"), TextPair("q", "b")),
     Rated(TextPair("q", "a"), True),
-    Prompt("q", "4"),
-    Prompt((Turn("user", "q", False),)),
 ]
 
 

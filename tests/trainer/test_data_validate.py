@@ -21,7 +21,7 @@ ASSISTANT = {"role": "assistant", "content": "hello"}
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, DataFormat.PREFERENCE),
         ({"rejected": "c"}, DataFormat.PREFERENCE),
         ({"conversations": []}, DataFormat.SHAREGPT),
-        ({"prompt": "a"}, DataFormat.PROMPT),
+        ({"prompt": "a"}, DataFormat.PROMPT_COMPLETION),
         ({"text": "a"}, DataFormat.TEXT),
         ({"messages": [], "prompt": "kept as metadata"}, DataFormat.MESSAGES),
     ],

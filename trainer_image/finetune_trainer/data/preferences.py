@@ -1,4 +1,4 @@
-"""Preferences and prompts: two answers to compare, one answer with a verdict, or a question alone.
+"""Preferences: two answers to compare, or one answer with a verdict.
 
 The answers of a pair become whole records of the kind that SFT trains, so that one encoder and one mask serve both.
 A prompt may be left out where both answers are conversations that begin alike: it is what they share.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_trainer.data.parts import BadRecord, kind, text, turns
-from finetune_trainer.data.records import Answered, Conversation, Preference, Prompt, Rated, TextPair, Turn
+from finetune_trainer.data.records import Answered, Conversation, Preference, Rated, TextPair, Turn
 
 
 def preference(document: dict[str, Any]) -> Preference:
@@ -35,19 +35,6 @@ def rated(document: dict[str, Any], answer: Answered) -> Rated:
     if not isinstance(label, bool):
         raise BadRecord(f"label is {kind(label)}; expected true (a good answer) or false")
     return Rated(answer, label)
-
-
-def prompt_only(document: dict[str, Any]) -> Prompt:
-    """`{prompt}` with, if there is one, the right answer in `reference`. Raises BadRecord."""
-    reference = document.get("reference")
-    if reference is not None and not isinstance(reference, str):
-        raise BadRecord(f"reference is {kind(reference)}; expected a string, or leave it out")
-    if isinstance(document.get("prompt"), list):
-        asked = tuple(turns(document, "prompt"))
-        if asked[-1].role == "assistant":
-            raise BadRecord("prompt ends with a turn of the assistant; expected the question last")
-        return Prompt(asked, reference)
-    return Prompt(text(document, "prompt"), reference)
 
 
 def _texts(document: dict[str, Any]) -> Preference:

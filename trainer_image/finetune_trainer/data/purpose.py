@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import ObjectiveType, objective_of
 from finetune_trainer.data.parts import BadRecord
-from finetune_trainer.data.records import Conversation, Document, Preference, Prompt, Rated, Record, TextPair
+from finetune_trainer.data.records import Conversation, Document, Preference, Rated, Record, TextPair
 
 Kinds = tuple[type[Record], ...]
 
@@ -23,7 +23,6 @@ _WORDS: dict[type[Record], str] = {
     Document: "raw text",
     Preference: "a preference (chosen and rejected)",
     Rated: "a rated answer (prompt, completion, label)",
-    Prompt: "a prompt whose completion is missing",
 }
 
 

@@ -143,8 +143,8 @@ def _records(
 
 def _same_format(document: dict[str, object], expected: DataFormat, decided_at: str) -> None:
     found = detect(document)
-    if found is expected or (found is DataFormat.PROMPT and expected is DataFormat.PROMPT_COMPLETION):
-        return  # of the second, validation says what is missing
+    if found is expected:
+        return
     raise BadRecord(
         f"looks like {found}, but the file began as {expected} ({decided_at}); "
         "keep one format per file, in sources of their own"

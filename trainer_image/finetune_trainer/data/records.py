@@ -74,16 +74,7 @@ class Rated:
     good: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A question that the model answers itself in training (PPO, GRPO, RLOO)."""
-
-    prompt: str | tuple[Turn, ...]
-    reference: str | None = None
-    """The right answer, for rewards that compare with one."""
-
-
-Record = Answered | Document | Preference | Rated | Prompt
+Record = Answered | Document | Preference | Rated
 
 
 def alpaca_prompt(instruction: str, context: str) -> str:
@@ -109,7 +100,4 @@ def _form(record: Record) -> object:
         return {"text": record.text}
     if isinstance(record, Preference):
         return {"chosen": _form(record.chosen), "rejected": _form(record.rejected)}
-    if isinstance(record, Rated):
-        return {"answer": _form(record.answer), "good": record.good}
-    prompt = record.prompt if isinstance(record.prompt, str) else [[t.role, t.content] for t in record.prompt]
-    return {"asked": prompt, "reference": record.reference}
+    return {"answer": _form(record.answer), "good": record.good}

@@ -20,7 +20,6 @@ from finetune_trainer.data.records import (
     Conversation,
     Document,
     Preference,
-    Prompt,
     Rated,
     Record,
     TextPair,
@@ -133,10 +132,6 @@ def changed(record: Record, change: Change) -> Record:
         assert isinstance(chosen, Conversation | TextPair)
         assert isinstance(rejected, Conversation | TextPair)
         return Preference(chosen, rejected)
-    if isinstance(record, Rated):
-        answer = changed(record.answer, change)
-        assert isinstance(answer, Conversation | TextPair)
-        return Rated(answer, record.good)
-    if isinstance(record.prompt, str):
-        return Prompt(change(record.prompt, False), record.reference)
-    return Prompt(tuple(replace(t, content=change(t.content, False)) for t in record.prompt), record.reference)
+    answer = changed(record.answer, change)
+    assert isinstance(answer, Conversation | TextPair)
+    return Rated(answer, record.good)

@@ -82,7 +82,7 @@ def shape_of(source: DataSource) -> Shape:
             data_format = detect(dict(columns))
         except BadRecord:
             data_format = DataFormat.AUTO
-        if data_format is DataFormat.PROMPT:
+        if data_format is DataFormat.PROMPT_COMPLETION and "completion" not in columns:
             data_format = DataFormat.AUTO
     return Shape(data_format, columns, template, tuple(sorted(names)))
 

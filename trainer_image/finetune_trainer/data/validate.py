@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_api.data import DataFormat
 from finetune_trainer.data.parts import BadRecord, kind, text, turns
-from finetune_trainer.data.preferences import preference, prompt_only, rated
+from finetune_trainer.data.preferences import preference, rated
 from finetune_trainer.data.records import Conversation, Document, Record, TextPair, Turn, alpaca_prompt
 from finetune_trainer.data.sharegpt import sharegpt
 
@@ -18,8 +18,8 @@ __all__ = ["BadRecord", "detect", "validate"]
 
 KNOWN = (
     "Messages {messages: [{role, content}]}, ShareGPT {conversations: [{from, value}]}, "
-    "Alpaca {instruction, input, output}, PromptCompletion {prompt, completion}, Text {text}, "
-    "Preference {prompt, chosen, rejected} or Prompt {prompt}; data.train[].columns gives columns these names"
+    "Alpaca {instruction, input, output}, PromptCompletion {prompt, completion}, Text {text} "
+    "and Preference {prompt, chosen, rejected}; data.train[].columns gives columns these names"
 )
 
 _BY_KEY = (
@@ -29,7 +29,7 @@ _BY_KEY = (
     ("chosen", DataFormat.PREFERENCE),
     ("rejected", DataFormat.PREFERENCE),
     ("conversations", DataFormat.SHAREGPT),
-    ("prompt", DataFormat.PROMPT),
+    ("prompt", DataFormat.PROMPT_COMPLETION),
     ("text", DataFormat.TEXT),
 )
 """The first key that is there decides. What older versions could train on stands first, so that a set with columns
@@ -59,8 +59,6 @@ def validate(document: Any, data_format: DataFormat) -> Record:
         return TextPair(alpaca_prompt(instruction, (context or "").strip()), text(document, "output"))
     if data_format is DataFormat.TEXT:
         return Document(text(document, "text"))
-    if data_format is DataFormat.PROMPT:
-        return prompt_only(document)
     if data_format is DataFormat.PREFERENCE:
         paired = "chosen" in document or "rejected" in document or "label" not in document
         return preference(document) if paired else rated(document, _pair(document))

@@ -24,6 +24,8 @@ import json, os, sys, time
 from pathlib import Path
 from finetune_trainer.integrations.script import Script, resume_from
 me, steps, done = Script.here(), int(sys.argv[1]), 0
+while len(sys.argv) > 2 and not Path(sys.argv[2]).exists():
+    time.sleep(0.02)
 found = resume_from()
 step = int((Path(found) / "state.json").read_text()) if found else 0
 me.begin(step=step, total_steps=steps)
@@ -136,11 +138,14 @@ def test_endings(tmp_path: Path, data: tiny.Tiny, code: str, expected: int, word
 
 @pytest.mark.slow
 def test_after_a_kill_it_goes_on_from_the_last_checkpoint_that_counts(tmp_path: Path, data: tiny.Tiny) -> None:
-    wanted = configured(tmp_path, data, inline(LOOP, "1000000"))
+    imported = tmp_path / "imported"
+    imported.touch()
+    wanted = configured(tmp_path, data, inline(LOOP, "1000000", str(imported)))
     pod = custom.start(tmp_path, wanted)[0]
     pod.wait_step(3)
     assert pod.get("/checkpoint", method="POST", body={"reason": "Cordoned"})[0] == 202
     step = runs.wait_until(pod.committed, "a checkpoint")
+    imported.unlink()
     os.kill(pod.ranks()[0], signal.SIGKILL)
     assert pod.wait() == 137
     assert pod.words().checkpoint.step == step  # type: ignore[union-attr]
@@ -148,6 +153,9 @@ def test_after_a_kill_it_goes_on_from_the_last_checkpoint_that_counts(tmp_path: 
     Path(damaged).mkdir()
     (Path(damaged) / "state.json").write_text("never committed")
     pod = custom.start(tmp_path, wanted.model_copy(update={"attempt": 2, "require_checkpoint": True}))[0]
+    runs.wait_until(lambda: pod.progress().get("runningAt"), "the script to run")
+    assert pod.progress()["startStep"] == step, "before the script has said a word, too: lost steps are counted by it"
+    imported.touch()
     pod.wait_step(step + 1)
     assert pod.progress()["startStep"] == step
     Path(wanted.run_uri.removeprefix("file://"), "fence", "3").write_text(

@@ -68,6 +68,7 @@ class Launcher:
         self._told = False
         self._stage = "Fetching"
         self._running_at: str | None = None
+        self._start_step: int | None = None
         self._sign, self._signed = 0, monotonic()
 
     def run(self) -> int:
@@ -93,6 +94,8 @@ class Launcher:
             "format": 1,
             "stage": self._stage,
             "runningAt": self._running_at,
+            "startStep": self._start_step,
+            "step": self._start_step,
             "worldSize": self._config["nodes"] * self._config["processesPerNode"],
             "updatedAt": timestamp(),
         }
@@ -203,7 +206,7 @@ class Launcher:
                     f"spec.trainer.custom.command[0]: {command[0]!r} cannot be run: {error.strerror}; name a program "
                     f"of {self._spec['trainer']['image']}",
                 )
-        self._stage, self._running_at = "Training", timestamp()
+        self._start_step, self._stage, self._running_at = int(resume.get("step", 0)), "Training", timestamp()
         self._save_due = monotonic() + self._interval
         log.event("ranks started", command=command, resume_step=resume.get("step", 0), ranks=per_node)
         return None

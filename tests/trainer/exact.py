@@ -48,7 +48,9 @@ class Ranks:
     def phase(self, world_size: int) -> bool:
         """Forms a process group of the first `world_size` ranks; False on ranks that sit this phase out."""
         if dist.is_initialized():
-            dist.destroy_process_group()
+            # DeepSpeed, where it was used, forgets its groups too.
+            deepspeed = sys.modules.get("deepspeed.comm")
+            (deepspeed if deepspeed and deepspeed.is_initialized() else dist).destroy_process_group()
         port = self.ports.pop(0)
         if self.rank >= world_size:
             return False
@@ -58,8 +60,16 @@ class Ranks:
         context.self_test(self.place)
         return True
 
-    def train(self, run: str, attempt: int, changes: dict[str, Any], *, stop: tuple[int, int] | None = None) -> None:
-        """`stop`: (step, rank that hears the signal)."""
+    def train(
+        self,
+        run: str,
+        attempt: int,
+        changes: dict[str, Any],
+        *,
+        stop: tuple[int, int] | None = None,
+        skip: tuple[int, ...] = (),
+    ) -> None:
+        """`stop`: (step, rank that hears the signal). `skip`: steps whose update is left out."""
         document = runs.spec(self.folder / "tiny" / "model", self.folder / "tiny" / "data" / "train.jsonl")
         document["training"] |= {"maxSteps": STEPS, **SMALL_MICRO, **SMOOTH, **changes.get("training", {})}
         document |= {key: value for key, value in changes.items() if key != "training"}
@@ -75,7 +85,12 @@ class Ranks:
         loop = assemble(
             config, places, self.place, self.agreement, channel, Heart(channel, self.rank), lambda: bool(signalled)
         )
-        step_once = loop._step_once
+        step_once, judge = loop._step_once, loop._guard.judge
+
+        def judged(step: int, **numbers: float) -> str | None:
+            return loop._guard._skip(step, "asked to") if step in skip else judge(step, **numbers)
+
+        loop._guard.judge = judged  # type: ignore[method-assign]
 
         def counted(step: int) -> Any:
             result = step_once(step)

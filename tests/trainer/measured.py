@@ -15,7 +15,8 @@ from finetune_trainer.engine import model as models
 from finetune_trainer.engine.batch import Batch
 from finetune_trainer.engine.loss import target_loss_sum
 from finetune_trainer.engine.strategy.ddp import DDP
-from finetune_trainer.model.estimate.memory import Parts, Setting, memory
+from finetune_trainer.model.estimate.memory import Parts, memory
+from finetune_trainer.model.estimate.setting import Setting
 from finetune_trainer.model.inspect import inspect_model
 from tests.trainer import small
 from tests.trainer.live import Live

@@ -23,6 +23,9 @@ GLOBAL_BATCH = 12
 ROWS = 31
 METHODS: dict[str, dict[str, Any]] = {"lora": LORA, "full": FULL}
 STRATEGIES = ("DDP", "FSDP")
+ZERO = ("ZeRO1", "ZeRO2", "ZeRO3")
+SKIPS = (1, 4)
+"""Steps whose update is left out; the first is before the optimizer has any state."""
 MICRO = {"plain": 6, "accumulated": 2}
 """Records per micro-batch: all of a rank's share of two, or a third of it."""
 PHASES = 5
@@ -73,6 +76,30 @@ def two_ranks(ranks: Ranks) -> None:
         ranks.train(f"two-to-three-{method}", 1, changes("FSDP", method), stop=(4, 1))
 
 
+def zero_two_ranks(ranks: Ranks) -> None:
+    for strategy in ZERO:
+        wanted = changes(strategy, "full")
+        ranks.train(f"{strategy}-full-accumulated-whole", 1, wanted)
+        for attempt, stop in enumerate([(1, 1), (4, 0), None], start=1):
+            ranks.train(f"{strategy}-full-accumulated-lives", attempt, wanted, stop=stop)
+    ranks.train("ZeRO3-lora-accumulated-whole", 1, changes("ZeRO3", "lora"))
+    ranks.train("ZeRO3-lora-accumulated-lives", 1, changes("ZeRO3", "lora"), stop=(2, 0))
+    ranks.train("ZeRO3-lora-accumulated-lives", 2, changes("ZeRO3", "lora"))
+    for strategy in ("ZeRO2", "ZeRO3"):
+        ranks.train(f"zero-offload-{strategy}", 1, changes(strategy, "full", offload=True), stop=(3, 1))
+        ranks.train(f"zero-offload-{strategy}", 2, changes(strategy, "full", offload=True))
+    for strategy in ("DDP", "ZeRO2", "ZeRO3"):
+        ranks.train(f"skips-{strategy}", 1, changes(strategy, "full"), stop=(1, 0), skip=SKIPS)
+        ranks.train(f"skips-{strategy}", 2, changes(strategy, "full"), skip=SKIPS)
+    ranks.train("again-ZeRO3-full", 1, computed_again("ZeRO3", "full"))
+    ranks.train("bf16-ZeRO3-full", 1, in_bf16("ZeRO3", "full"))
+    for before, after in (("ZeRO2", "DDP"), ("DDP", "ZeRO3")):
+        ranks.train(f"{before}-to-{after}-full", 1, changes(before, "full"), stop=(3, 1))
+        ranks.train(f"{before}-to-{after}-full", 2, changes(after, "full"))
+    ranks.train("zero-two-to-one-full", 1, changes("ZeRO2", "full"), stop=(3, 1))
+    ranks.train("zero-one-to-two-full", 2, changes("ZeRO3", "full"))
+
+
 def main() -> None:
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     os.environ["LOCAL_RANK"] = "0"
@@ -85,13 +112,17 @@ def main() -> None:
     if ranks.phase(1):
         for method in METHODS:
             ranks.train(f"one-to-two-{method}", 1, changes("FSDP", method), stop=(2, 0))
+        # Not ZeRO3: DeepSpeed numbers its parameters by process, and compares the numbers over the ranks.
+        ranks.train("zero-one-to-two-full", 1, changes("ZeRO2", "full"), stop=(2, 0))
     if ranks.phase(2):
         two_ranks(ranks)
         for method in METHODS:
             ranks.train(f"one-to-two-{method}", 2, changes("FSDP", method))
+        zero_two_ranks(ranks)
     if ranks.phase(1):
         for method in METHODS:
             ranks.train(f"two-to-one-{method}", 2, changes("FSDP", method))
+        ranks.train("zero-two-to-one-full", 2, changes("ZeRO3", "full"))
     ranks.phase(3)
     for method in METHODS:
         ranks.train(f"two-to-three-{method}", 2, changes("FSDP", method))

@@ -105,6 +105,31 @@ def test_shards_divide_the_state_and_not_the_activations() -> None:
     assert (offloaded.weights, offloaded.optimizer) == (0, 0)
 
 
+def test_zero_cuts_more_with_each_stage_and_needs_more_beside_it_than_fsdp() -> None:
+    spec, found = big(full=True, gpus=8), llama_8b()
+    sizes = {"world": 8, "per_node": 8, "micro_batch": 1, "accumulation": 8}
+    names = (StrategyName.DDP, StrategyName.ZERO1, StrategyName.ZERO2, StrategyName.ZERO3, StrategyName.FSDP)
+    ddp, one, two, three, fsdp = (memory(found, spec, setting_for(spec, name, **sizes)) for name in names)
+    assert ddp.total > one.total > two.total > three.total > fsdp.total
+    assert one.optimizer == two.optimizer == three.optimizer == ddp.optimizer // 8
+    # The whole and its eighth, which DeepSpeed steps on; then two eighths.
+    assert one.weights == two.weights == ddp.weights + ddp.weights // 8
+    assert (one.gradients, two.gradients) == (ddp.gradients + ddp.gradients // 8, ddp.gradients // 8)
+    assert (three.weights, three.gradients) == (2 * (ddp.weights // 8), 2 * (ddp.gradients // 8))
+
+
+def test_zero_offloads_what_the_optimizer_steps_on_and_stage_3_parameters_too() -> None:
+    spec, found = big(full=True, gpus=8), llama_8b()
+    sizes = {"world": 8, "per_node": 8, "micro_batch": 1, "accumulation": 8}
+    ddp = memory(found, spec, setting_for(spec, StrategyName.DDP, **sizes))
+    two, three = (
+        memory(found, spec, replace(setting_for(spec, name, **sizes), offload=True))
+        for name in (StrategyName.ZERO2, StrategyName.ZERO3)
+    )
+    assert (two.weights, two.gradients, two.optimizer) == (ddp.weights, 0, 0)
+    assert (three.weights, three.gradients, three.optimizer) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("world", "capacity", "on_gpu", "expected", "words"),
     [

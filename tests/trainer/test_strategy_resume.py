@@ -15,7 +15,7 @@ from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.engine import model
 from tests.trainer import runs
 from tests.trainer.ranks import Results, joined, run_ranks
-from tests.trainer.strategies import METHODS, MICRO, PHASES, STEPS, STRATEGIES
+from tests.trainer.strategies import METHODS, MICRO, PHASES, STEPS, STRATEGIES, ZERO
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ACROSS = 1e-5
@@ -79,6 +79,44 @@ def test_fsdp_computes_what_ddp_computes(results: Results, method: str, micro: s
     assert furthest(Path(ours["folder"]), Path(theirs["folder"])) < ACROSS
 
 
+@pytest.mark.parametrize("run", [*(f"{name}-full" for name in ZERO), "ZeRO3-lora"])
+def test_zero_resumes_bit_exactly_and_computes_what_ddp_computes(results: Results, run: str) -> None:
+    ours, lives = results[f"{run}-accumulated-whole-1"], parts(results, f"{run}-accumulated-lives")
+    for what in ("digest", "optimizer", "tokens"):
+        assert results[lives[-1]][what] == ours[what]
+    for what in ("losses", "rates", "norms"):
+        assert joined(results, lives, what) == ours[what]
+    theirs = results[f"DDP-{run.partition('-')[2]}-accumulated-whole-1"]
+    assert list(ours["losses"].values()) == pytest.approx(list(theirs["losses"].values()), rel=SAME_SUMS)
+    assert list(ours["norms"].values()) == pytest.approx(list(theirs["norms"].values()), rel=ACROSS)
+    assert furthest(Path(ours["folder"]), Path(theirs["folder"])) < ACROSS
+
+
+@pytest.mark.parametrize("strategy", ["ZeRO2", "ZeRO3"])
+def test_zero_offloads_without_learning_otherwise(results: Results, strategy: str) -> None:
+    whole, lives = results[f"{strategy}-full-accumulated-whole-1"], parts(results, f"zero-offload-{strategy}")
+    losses = joined(results, lives, "losses")
+    assert list(losses.values()) == pytest.approx(list(whole["losses"].values()), rel=SAME_SUMS)
+    assert furthest(last(results, f"zero-offload-{strategy}"), Path(whole["folder"])) < ACROSS
+
+
+@pytest.mark.parametrize("strategy", ["ZeRO2", "ZeRO3"])
+def test_zero_leaves_out_steps_as_ddp_does(results: Results, strategy: str) -> None:
+    """The run stops right after the first one, before the optimizer has made a step."""
+    ours, theirs = (joined(results, parts(results, f"skips-{name}"), "losses") for name in (strategy, "DDP"))
+    assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=SAME_SUMS)
+    assert ours != results[f"{strategy}-full-accumulated-whole-1"]["losses"]
+    assert furthest(last(results, f"skips-{strategy}"), last(results, "skips-DDP")) < ACROSS
+
+
+def test_zero_computes_activations_again_and_in_bf16(results: Results) -> None:
+    again, kept = results["again-ZeRO3-full-1"], results["ZeRO3-full-accumulated-whole-1"]
+    assert again["losses"] == kept["losses"]
+    half, theirs = (results[f"bf16-{name}-full-1"]["losses"] for name in ("ZeRO3", "DDP"))
+    assert half != kept["losses"]
+    assert list(half.values()) == pytest.approx(list(theirs.values()), rel=ACROSS)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_accumulation_does_not_change_what_is_learned(results: Results, strategy: str) -> None:
     """Of full fine-tuning; LoRA's dropout is drawn by micro-batch."""
@@ -89,11 +127,21 @@ def test_accumulation_does_not_change_what_is_learned(results: Results, strategy
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("move", ["DDP-to-FSDP", "FSDP-to-DDP", "two-to-one", "one-to-two", "two-to-three", "hybrid"])
 def test_another_strategy_or_world_size_goes_on(results: Results, move: str, method: str) -> None:
+    went_on(results, f"{move}-{method}", method)
+
+
+@pytest.mark.parametrize("move", ["ZeRO2-to-DDP", "DDP-to-ZeRO3", "zero-two-to-one", "zero-one-to-two"])
+def test_zero_shares_checkpoints_with_the_others(results: Results, move: str) -> None:
+    went_on(results, f"{move}-full", "full")
+
+
+def went_on(results: Results, run: str, method: str) -> None:
+    """As DDP that was never stopped."""
     reference = results[f"DDP-{method}-accumulated-whole-1"]
-    losses = joined(results, parts(results, f"{move}-{method}"), "losses")
+    losses = joined(results, parts(results, run), "losses")
     assert losses.keys() == reference["losses"].keys()
     assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < ACROSS
-    assert furthest(last(results, f"{move}-{method}"), Path(reference["folder"])) < ACROSS
+    assert furthest(last(results, run), Path(reference["folder"])) < ACROSS
 
 
 def test_each_rank_saves_its_part(results: Results) -> None:

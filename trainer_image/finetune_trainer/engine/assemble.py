@@ -41,6 +41,7 @@ from finetune_trainer.engine.start import Lead, Start
 from finetune_trainer.engine.step import Stepper
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.choose import Choice, build, choose
+from finetune_trainer.engine.strategy.zero_start import elements
 from finetune_trainer.engine.watch import Watch
 from finetune_trainer.objectives import choose as objectives
 from finetune_trainer.objectives.dpo import has_base_inside
@@ -213,8 +214,8 @@ def _describe(config: RunConfig, plan: BatchPlan, strategy: Strategy, choice: Ch
         strategy=choice.name,
         why=choice.why,
         activationCheckpointing="Full" if choice.recompute else "None",
-        parameters=sum(p.numel() for p in net.parameters()),
-        trainable=sum(p.numel() for p in model.trainable(net)),
+        parameters=sum(elements(p) for p in net.parameters()),
+        trainable=sum(elements(p) for p in model.trainable(net)),
         attention=attention_of(net),
         torch=torch.__version__,
         globalBatch=plan.global_batch,

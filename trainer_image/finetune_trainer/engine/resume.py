@@ -52,6 +52,7 @@ def begin(
         if not folder:
             strategy.prepare_restore()
         restore.scatter(strategy.held(), folder, place.device)
+        strategy.restored()
     elif not strategy.spread:
         restore.share(strategy.held(), place.device)
     memory_of(strategy.model).restored(fresh=not step)

@@ -49,3 +49,6 @@ class WithAdam:
 
     def prepare_restore(self) -> None:
         prepare(self._parameters, self._optimizer)
+
+    def restored(self) -> None:
+        """What is held is what is computed with."""

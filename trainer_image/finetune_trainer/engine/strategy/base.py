@@ -47,3 +47,6 @@ class Strategy(Protocol):
 
     def prepare_restore(self) -> None:
         """Makes optimizer state that a checkpoint can be written into."""
+
+    def restored(self) -> None:
+        """A checkpoint was written into what is held; on every rank."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.parallelism import StrategyName
+from finetune_api.parallelism import CUTS_PARAMETERS, ZERO_STAGES, StrategyName
 from finetune_api.training import ActivationCheckpointing
 from finetune_artifacts import open_store
 from finetune_trainer.engine import model
@@ -19,6 +19,7 @@ from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.ddp import DDP
 from finetune_trainer.engine.strategy.fsdp import FSDP
+from finetune_trainer.engine.strategy.zero import ZeRO
 from finetune_trainer.model.estimate.choose import choose_setting, without_estimate
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 
@@ -57,8 +58,11 @@ def _inspected(folder: Path) -> ModelInfo:
 def build(choice: Choice, spec: FineTuneJobSpec, folder: Path, place: Place, *, ranks_per_node: int) -> Strategy:
     """On every rank, with torch's seed set: the model, its optimizer, and how they are spread."""
     form = Form(model.keeps_half(spec, place.device), choice.recompute, candidates(spec, place.device))
-    if choice.name is not StrategyName.FSDP:
-        return DDP(spec, model.build(spec, folder, place.device, form), place.device)
+    if choice.name not in CUTS_PARAMETERS:
+        whole = model.build(spec, folder, place.device, form)
+        return ZeRO(spec, choice.name, whole, place) if choice.name in ZERO_STAGES else DDP(spec, whole, place.device)
     first = place.rank == 0
     net = model.build(spec, folder, torch.device("cpu"), form) if first else model.structure(spec, folder, form)
+    if choice.name is StrategyName.ZERO3:
+        return ZeRO(spec, choice.name, net, place)
     return FSDP(spec, net, place, ranks_per_node=ranks_per_node)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from finetune_api.allowed import ddp_only
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA, Method, MethodType
-from finetune_api.parallelism import StrategyName
+from finetune_api.parallelism import CUTS_PARAMETERS, StrategyName
 from finetune_api.training import WHOLE_STATE, ActivationCheckpointing
-from finetune_trainer.model.estimate.memory import Setting, memory
+from finetune_trainer.model.estimate.memory import memory
+from finetune_trainer.model.estimate.setting import Setting
 from finetune_trainer.model.estimate.trained import trains_all
 from finetune_trainer.model.inspect import ModelInfo
 from finetune_trainer.model.quantity import human_bytes
@@ -81,7 +82,7 @@ def choose_strategy(
     fsdp = needed(StrategyName.FSDP)
     return StrategyName.FSDP, (
         f"DDP needs about {human_bytes(ddp)} per GPU of {human_bytes(capacity)}; FSDP over {world} needs "
-        f"{human_bytes(fsdp)}"
+        f"{human_bytes(fsdp)}; ZeRO is taken only where it is named, because FSDP needs less beside what it cuts"
     )
 
 
@@ -140,7 +141,7 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
         yield "recompute", full, spec, replace(setting, recompute=True)
         yield "recompute", f"{one}{full}", spec, replace(smallest, recompute=True)
     cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE and ddp_only(spec.method) is None
-    if setting.shards == 1 and setting.world > 1 and cut:
+    if setting.strategy not in CUTS_PARAMETERS and setting.world > 1 and cut:
         yield "shard", "parallelism.strategy: FSDP", spec, _cut(setting, setting.world)
         yield "shard", f"{one}parallelism.strategy: FSDP", spec, _cut(smallest, setting.world)
     if not setting.offload and setting.world > 1 and cut:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA
-from finetune_api.parallelism import StrategyName
+from finetune_api.parallelism import ZERO_STAGES
 from finetune_api.training import Precision
+from finetune_trainer.model.estimate import zero
 from finetune_trainer.model.estimate.optimizer import state_bytes
+from finetune_trainer.model.estimate.setting import Setting
 from finetune_trainer.model.estimate.shapes import (
     Shape,
     linear_modules,
@@ -38,22 +40,6 @@ _GPU_RUNTIME = 700 << 20
 """CUDA context, kernels, cuBLAS and NCCL."""
 _CPU_RUNTIME = 650 << 20
 """A Python process with torch and transformers."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What may be changed to make a job fit."""
-
-    strategy: StrategyName
-    world: int
-    shards: int
-    """Processes that share one copy of the state; 1 under DDP."""
-    offload: bool
-    micro_batch: int
-    accumulation: int
-    length: int
-    recompute: bool = False
-    """Layers keep their input only (activation checkpointing)."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +89,16 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
         # One layer is computed again at a time, and by then the logits are gone.
         inputs = layers * positions * Shape.of(model).hidden * _residual(spec)
         activations = inputs + max(0, activation_bytes(model, spec, positions=positions, layers=1) - logits)
+    if setting.strategy in ZERO_STAGES:
+        weights, gradients, optimizer = zero.state(model, spec, setting, resting=resting, offloaded=offloaded)
+    else:
+        weights = state * (FP32 * trained + resting * frozen) // share
+        gradients = state * FP32 * trained // share
+        optimizer = state * state_bytes(model, spec) // share
     parts = Parts(
-        weights=state * (FP32 * trained + resting * frozen) // share,
-        gradients=state * FP32 * trained // share,
-        optimizer=state * state_bytes(model, spec) // share,
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
         activations=activations,
         logits=logits,
         buffers=_buffers(model, spec, setting, resting=resting),
@@ -120,15 +112,16 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
 def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resting: int) -> int:
     bf16 = spec.training.precision is Precision.BF16
     trained = trainable_parameters(model, spec)
+    cast = HALF * _cast_parameters(model, recompute=setting.recompute) if bf16 and resting == FP32 else 0
+    if setting.strategy in ZERO_STAGES:
+        return zero.buffers(model, spec, setting, resting=resting) + cast
     if setting.shards > 1:
         compute = HALF if bf16 else FP32
         outside = outside_layers(model)
         layer = max(1, (model.parameters - outside) // Shape.of(model).layers)
         # Two layers gathered (one in use, one on its way), what lies outside them, one layer's gradients to be cut.
         return compute * (2 * layer + outside) + (FP32 * layer if trains_all(spec) else 0)
-    summed = FP32 * trained if setting.world > 1 else 0
-    cast = HALF * _cast_parameters(model, recompute=setting.recompute) if bf16 and resting == FP32 else 0
-    return summed + cast
+    return (FP32 * trained if setting.world > 1 else 0) + cast
 
 
 def _cast_parameters(model: ModelInfo, *, recompute: bool) -> int:

@@ -151,7 +151,9 @@ class _Through(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.engine(*args, **kwargs)
 
-    @property
-    def config(self) -> Any:
-        """The engine's own is DeepSpeed's."""
-        return self._model[0].config
+    def __getattr__(self, name: str) -> Any:
+        """Not the engine's: what it calls `config` is DeepSpeed's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_model"][0], name)

@@ -11,7 +11,8 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.parallelism import ZERO_STAGES
 from finetune_trainer.model.estimate.optimizer import state_bytes
 from finetune_trainer.model.estimate.setting import Setting
-from finetune_trainer.model.estimate.shapes import Shape, outside_layers, trainable_parameters, trains_all
+from finetune_trainer.model.estimate.shapes import Shape, outside_layers
+from finetune_trainer.model.estimate.trained import frozen_parameters, trainable_parameters, trains_all
 from finetune_trainer.model.inspect import ModelInfo
 
 FP32 = 4
@@ -26,7 +27,7 @@ def state(
 ) -> tuple[int, int, int]:
     """Bytes of one process: (weights, gradients, optimizer state). `resting`: bytes of a frozen parameter."""
     trained = trainable_parameters(model, spec)
-    frozen = 0 if trains_all(spec) else model.parameters
+    frozen = frozen_parameters(model, spec)
     stage, share, kept = ZERO_STAGES[setting.strategy], setting.world, 0 if offloaded else 1
     part = FP32 * trained // share
     optimizer = kept * state_bytes(model, spec) // share

@@ -15,7 +15,7 @@ from e2e.cluster.containerd import Containerd, seeded
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.pki import Authority
 from e2e.cluster.process import Daemon, wait_for
-from e2e.images import cluster_images
+from e2e.images import cluster_images, stale
 from e2e.tools.places import state_dir
 from e2e.tools.progress import Progress
 
@@ -97,9 +97,8 @@ def load_images(cluster: BareCluster, images: list[str], progress: Progress) -> 
 
 def _fill_seed(images: list[str], progress: Progress) -> None:
     with seeded() as seed:
-        for stale in seed.images() - set(images):
-            if stale.startswith("localhost/finetune-"):
-                seed.ctr("images", "remove", "--sync", stale)
+        for name in stale.names(seed.ctr("images", "list"), images):
+            seed.ctr("images", "remove", "--sync", name)
         for image in images:
             if image not in seed.images():
                 with progress.step(f"load {image}") as step:

@@ -41,3 +41,15 @@ def prune_layout(layout: Path, keep: Collection[str]) -> int:
             freed += blob.stat().st_size
             blob.unlink()
     return freed
+
+
+def names(listing: str, keep: Collection[str]) -> list[str]:
+    """Out of a containerd, by what `ctr images list` prints: our names that are not kept, and those by digest that
+    containerd itself gave to the same content; either of them alone holds it."""
+    rows = [line.split() for line in listing.splitlines()[1:] if line.strip()]
+    held = {digest for name, _type, digest, *_ in rows if name in keep}
+    return [
+        name
+        for name, _type, digest, *_ in rows
+        if (name.startswith(OURS) and name not in keep) or (name.startswith("sha256:") and digest not in held)
+    ]

@@ -216,6 +216,19 @@ def test_the_base_image_is_named_after_its_recipe(monkeypatch: pytest.MonkeyPatc
     assert base.reference() != before
 
 
+def test_an_image_goes_by_both_of_its_names() -> None:
+    """containerd's Kubernetes part names every image by the digest of its configuration too."""
+    listing = """REF TYPE DIGEST SIZE PLATFORMS LABELS
+localhost/finetune-trainer:new manifest sha256:aa 5.7 GiB linux/amd64 io.cri-containerd.image=managed
+localhost/finetune-trainer:old manifest sha256:bb 5.1 GiB linux/amd64 io.cri-containerd.image=managed
+registry.example.org/other:1 manifest sha256:cc 1.0 GiB linux/amd64 -
+sha256:11 manifest sha256:aa 5.7 GiB linux/amd64 io.cri-containerd.image=managed
+sha256:22 manifest sha256:bb 5.1 GiB linux/amd64 io.cri-containerd.image=managed
+"""
+    gone = stale.names(listing, ["localhost/finetune-trainer:new", "localhost/finetune-operator:new"])
+    assert gone == ["localhost/finetune-trainer:old", "sha256:22"]
+
+
 def test_pruning_keeps_the_base_image(monkeypatch: pytest.MonkeyPatch, layout: Path) -> None:
     """Imported again it is another image to the builder, and every layer above it is made anew."""
     kept: list[str] = []

@@ -67,8 +67,7 @@ class Launcher:
         self._stop: StopRequest | None = None
         self._told = False
         self._stage = "Fetching"
-        self._running_at: str | None = None
-        self._start_step: int | None = None
+        self._began: dict[str, Any] = {}
         self._sign, self._signed = 0, monotonic()
 
     def run(self) -> int:
@@ -87,15 +86,12 @@ class Launcher:
 
     def progress(self) -> dict[str, Any]:
         """The script's word where it has spoken."""
-        told = {
-            k: v for k, v in self._exchange.progress().items() if not (isinstance(v, float) and not math.isfinite(v))
-        }
+        said = self._exchange.progress()
+        told = {k: v for k, v in said.items() if not (isinstance(v, float) and not math.isfinite(v))}
         own = {
             "format": 1,
             "stage": self._stage,
-            "runningAt": self._running_at,
-            "startStep": self._start_step,
-            "step": self._start_step,
+            **self._began,
             "worldSize": self._config["nodes"] * self._config["processesPerNode"],
             "updatedAt": timestamp(),
         }
@@ -206,9 +202,10 @@ class Launcher:
                     f"spec.trainer.custom.command[0]: {command[0]!r} cannot be run: {error.strerror}; name a program "
                     f"of {self._spec['trainer']['image']}",
                 )
-        self._start_step, self._stage, self._running_at = int(resume.get("step", 0)), "Training", timestamp()
+        step = int(resume.get("step", 0))
+        self._stage, self._began = "Training", {"runningAt": timestamp(), "startStep": step, "step": step}
         self._save_due = monotonic() + self._interval
-        log.event("ranks started", command=command, resume_step=resume.get("step", 0), ranks=per_node)
+        log.event("ranks started", command=command, resume_step=step, ranks=per_node)
         return None
 
     def _meanwhile(self, now: float) -> Verdict | None:

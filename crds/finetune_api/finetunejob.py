@@ -119,6 +119,19 @@ class FineTuneJobSpec(ApiModel):
                 "set method.type: LoRA",
                 ".method.type",
             ),
+            cel(
+                "!has(self.objective) || self.objective.type != 'DPO' || "
+                "!(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
+                "DPO has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto",
+                ".parallelism.strategy",
+            ),
+            cel(
+                "!has(self.objective) || self.objective.type != 'DPO' || !has(self.training.regularization) || "
+                "!has(self.training.regularization.neftuneAlpha)",
+                "NEFTune's noise would reach the base model that DPO compares with; remove "
+                "training.regularization.neftuneAlpha",
+                ".training.regularization",
+            ),
         )
     )
 

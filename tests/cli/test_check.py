@@ -54,6 +54,16 @@ def test_a_good_one_has_no_problem(tmp_path: Path) -> None:
         ("type: LoRA", "type: Lora", "Bottleneck; did you mean LoRA?"),
         ("maxSteps: 20", "maxSteps: many", "job.yaml:12: spec.training.maxSteps: 'many'"),
         ('"5e-3"', "5e-3", 'job.yaml:14: spec.training.learningRate: 0.005 is a number, and a text is expected; write "0.005"'),
+        (
+            "  resources:",
+            "  objective: {type: DPO}\n  parallelism: {strategy: ZeRO2}\n  resources:",
+            "not been proven under ZeRO",
+        ),
+        (
+            "    precision: FP32",
+            "    precision: FP32\n    regularization: {neftuneAlpha: \"5\"}\n  objective: {type: DPO}",
+            "the base model that DPO compares with",
+        ),
         ("file:///m", "model", "a relative path is understood by `finetune run`"),
         ("{gpusPerNode: 0}", "{limits: {memory: 3gb}}", "spec.resources.limits.memory: '3gb' is not a quantity"),
         ("maxSteps: 20", "maxSteps: 20\n    maxSteps: 30", "job.yaml:13: spec.training.maxSteps is written twice"),

@@ -22,7 +22,6 @@ from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.files import write_json
 from finetune_trainer.common.models import fetch_model
 from finetune_trainer.common.stores import open_checkpoints, open_for, open_run
-from finetune_trainer.publish.average import average, last_valid
 from finetune_trainer.publish.cache import artefact_key, cache_key, read_answer, read_metrics
 from finetune_trainer.publish.finish import already_published, blocked, gate_passes
 from finetune_trainer.publish.gate import evaluate_gate
@@ -126,6 +125,8 @@ def _best(session: Session) -> tuple[CheckpointManifest, Path]:
 
 
 def _average(session: Session, count: int) -> tuple[CheckpointManifest, Path]:
+    from finetune_trainer.publish.average import average, last_valid  # imports torch
+
     checkpoints, fences = open_checkpoints(session.config), list_fences(open_run(session.config))
     scratch = session.places.scratch
     found = last_valid(checkpoints, fences, scratch / "averaging", count=count)

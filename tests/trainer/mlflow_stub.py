@@ -76,7 +76,7 @@ def serving(stub: Stub) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _serve  # noqa: N815 - as http.server wants it
+        do_GET = do_POST = _serve
 
         def log_message(self, *_: Any) -> None:
             pass

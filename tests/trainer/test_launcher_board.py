@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from finetune_api.reports import Stage
-from finetune_trainer.common.channel import Channel
-from finetune_trainer.launcher.board import Board, margin
+from finetune_trainer.common.channel import Channel, margin
+from finetune_trainer.launcher.board import Board
 from tests.trainer import runs
 
 

@@ -13,8 +13,9 @@ import pytest
 from finetune_api.reports import CheckpointRequest, Progress
 from finetune_trainer.common.channel import Channel
 from finetune_trainer.launcher.board import Board
-from finetune_trainer.launcher.http import MAX_BODY, Server
-from finetune_trainer.launcher.peers import Peers, address
+from finetune_trainer.launcher.endpoints import MAX_BODY, address
+from finetune_trainer.launcher.http import Server
+from finetune_trainer.launcher.peers import Peers
 from tests.trainer import runs
 
 TOKEN = "correct horse"

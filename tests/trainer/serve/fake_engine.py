@@ -148,7 +148,7 @@ def serving(engine: FakeEngine) -> Iterator[FakeEngine]:
                 with lock:
                     now[0] -= 1
 
-        do_GET = do_POST = _answer  # noqa: N815
+        do_GET = do_POST = _answer
 
         def log_message(self, *args: object) -> None:
             return

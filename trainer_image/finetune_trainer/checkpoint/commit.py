@@ -18,12 +18,12 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.manifests import CheckpointManifest, FileRecord
 from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
-from finetune_artifacts import AlreadyExists, ArtifactError, Progress, Store
+from finetune_artifacts import ArtifactError, Progress, Store
 from finetune_trainer.checkpoint import files
 from finetune_trainer.checkpoint.digest import trainable_digest
-from finetune_trainer.checkpoint.fences import fenced, refuse_if_fenced
-from finetune_trainer.checkpoint.find import read_manifest
+from finetune_trainer.checkpoint.fences import refuse_if_fenced
 from finetune_trainer.checkpoint.finite import refuse_non_finite
+from finetune_trainer.checkpoint.manifest import put_manifest
 from finetune_trainer.checkpoint.snapshot import Snapshot
 from finetune_trainer.checkpoint.together import Together
 from finetune_trainer.common.clock import monotonic, timestamp
@@ -118,14 +118,7 @@ def _commit(
         seconds=round(monotonic() - snapshot.agreed_at, 3),
         at=timestamp(),
     )
-    refuse_if_fenced(run, config.attempt)
-    try:
-        checkpoints.put_if_absent(f"{name}/{layout.MANIFEST}", manifest.model_dump_json(by_alias=True).encode())
-    except AlreadyExists:
-        # Ours, if an earlier try was answered too late: this attempt's fence has one holder.
-        there = read_manifest(checkpoints, name)
-        if there is None or there.files != manifest.files:
-            raise fenced(config.attempt, config.attempt) from None
+    put_manifest(run, checkpoints, name, manifest)
     return CheckpointReport(
         step=position.step,
         attempt=config.attempt,

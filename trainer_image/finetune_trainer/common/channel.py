@@ -22,6 +22,11 @@ from typing import Any
 from finetune_trainer.common.files import read_json, write_atomic, write_json
 
 
+def margin(grace_seconds: float) -> float:
+    """Kept back from the grace period for the last words."""
+    return min(10.0, max(1.0, grace_seconds / 10))
+
+
 @dataclass(frozen=True)
 class StopRequest:
     requested_at: str

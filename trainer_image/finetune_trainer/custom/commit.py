@@ -21,9 +21,9 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.manifests import CheckpointManifest, FileRecord
 from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
-from finetune_artifacts import AlreadyExists, FileDigest, NotFound, Progress, Store
-from finetune_trainer.checkpoint.fences import fenced, refuse_if_fenced
-from finetune_trainer.checkpoint.find import read_manifest
+from finetune_artifacts import FileDigest, NotFound, Progress, Store
+from finetune_trainer.checkpoint.fences import refuse_if_fenced
+from finetune_trainer.checkpoint.manifest import put_manifest
 from finetune_trainer.common.clock import monotonic, timestamp
 from finetune_trainer.common.errors import RunError
 
@@ -98,13 +98,7 @@ def seal(
         seconds=round(monotonic() - began, 3),
         at=timestamp(),
     )
-    refuse_if_fenced(run, config.attempt)
-    try:
-        store.put_if_absent(f"{name}/{layout.MANIFEST}", manifest.model_dump_json(by_alias=True).encode())
-    except AlreadyExists:
-        there = read_manifest(store, name)
-        if there is None or there.files != manifest.files:
-            raise fenced(config.attempt, config.attempt) from None
+    put_manifest(run, store, name, manifest)
     return report(config, store, manifest, name)
 
 

@@ -37,6 +37,7 @@ MODULES = (
     "finetune_trainer/integrations/hf.py",
     "finetune_trainer/integrations/script.py",
     "finetune_trainer/launcher/__init__.py",
+    "finetune_trainer/launcher/endpoints.py",
     "finetune_trainer/launcher/hang.py",
     "finetune_trainer/launcher/tee.py",
 )

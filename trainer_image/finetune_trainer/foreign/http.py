@@ -1,48 +1,29 @@
 """The endpoints of a custom trainer's pod, the same as the built-in one's: `/healthz` and `/metrics` are open,
-`/progress` and `POST /checkpoint` need the run's token. And how the launchers of one gang reach each other's."""
+`/progress` and `POST /checkpoint` need the run's token."""
 
 from __future__ import annotations
 
-import hmac
-import http.client
 import json
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from finetune_api.pod import PORT, TOKEN_HEADER
+from finetune_trainer.launcher.endpoints import MAX_BODY, Answering, Endpoints
 
-MAX_BODY = 64 << 10
-PEER_SECONDS = 2.0
 _GAUGES = ("step", "totalSteps", "epoch", "loss", "evalLoss", "stepSeconds", "etaSeconds")
 _PREFIX = "finetune_trainer"
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
+class Server(Endpoints):
     def __init__(
         self, port: int, progress: Callable[[], dict[str, Any]], request: Callable[[str, bool], None], token: str | None
     ) -> None:
         """`request`: called with (reason, stop)."""
-        self.progress, self.request, self.token = progress, request, token
-        super().__init__(("", port), Handler)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no news."""
-
-    def start(self) -> None:
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="http", daemon=True).start()
+        self.progress, self.request = progress, request
+        super().__init__(("", port), Handler, token)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     server: Server
-    timeout = 5
-    protocol_version = "HTTP/1.1"
-    server_version = "finetune"
-    sys_version = ""
 
     def do_GET(self) -> None:
         progress = self.server.progress()
@@ -73,30 +54,6 @@ class Handler(BaseHTTPRequestHandler):
         self.server.request(reason, stop)
         self._json(202, {"accepted": True, "step": self.server.progress().get("step", 0)})
 
-    def _authorized(self) -> bool:
-        token, sent = self.server.token, self.headers.get(TOKEN_HEADER, "")
-        if token is not None and hmac.compare_digest(sent.encode(), token.encode()):
-            return True
-        self._json(401, {"error": f"the header {TOKEN_HEADER} does not hold this run's token"}, close=True)
-        return False
-
-    def _json(self, status: int, document: object, *, close: bool = False) -> None:
-        self._send(status, json.dumps(document).encode(), "application/json", close=close)
-
-    def _send(self, status: int, content: bytes, kind: str, *, close: bool = False) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Content-Type-Options", "nosniff")
-        if close:
-            self.send_header("Connection", "close")
-            self.close_connection = True
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Polls every few seconds would drown the training log."""
-
 
 def parse_request(body: bytes) -> tuple[str, bool]:
     """(reason, stop) of a `POST /checkpoint`. Raises ValueError in words."""
@@ -123,22 +80,3 @@ def exposition(progress: Mapping[str, Any]) -> str:
     lines += [f"# TYPE {_PREFIX}_stop_requested gauge", f"{_PREFIX}_stop_requested {stopping}"]
     lines += [f"# TYPE {_PREFIX}_stage gauge", f'{_PREFIX}_stage{{stage="{progress["stage"]}"}} 1']
     return "\n".join(lines) + "\n"
-
-
-def pass_on(peers: Sequence[str], token: str | None, reason: str, *, stop: bool) -> None:
-    """Tells other pods of this gang, in the background and as well as may be: the ranks' agreement is what counts."""
-    body = json.dumps({"reason": reason, "stop": stop}).encode()
-
-    def send(peer: str) -> None:
-        host, separator, port = peer.partition(":")
-        connection = http.client.HTTPConnection(host, int(port) if separator else PORT, timeout=PEER_SECONDS)
-        try:
-            connection.request("POST", "/checkpoint", body=body, headers={TOKEN_HEADER: token or ""})
-            connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            return
-        finally:
-            connection.close()
-
-    for peer in peers:
-        threading.Thread(target=send, args=(peer,), name="peer", daemon=True).start()

@@ -23,14 +23,15 @@ from finetune_api import pod
 from finetune_api.duration import parse_duration
 from finetune_api.exitcodes import ExitCode
 from finetune_trainer.common import log
-from finetune_trainer.common.channel import StopRequest
+from finetune_trainer.common.channel import StopRequest, margin
 from finetune_trainer.common.clock import monotonic, timestamp
 from finetune_trainer.foreign import exchange
 from finetune_trainer.foreign.exchange import Exchange, Folders
-from finetune_trainer.foreign.http import Server, pass_on
+from finetune_trainer.foreign.http import Server
 from finetune_trainer.foreign.ranks import Rank, end, environment
 from finetune_trainer.foreign.verdict import Ended, Verdict, of, verdict
 from finetune_trainer.foreign.words import last_words, write_termination
+from finetune_trainer.launcher.endpoints import tell
 from finetune_trainer.launcher.hang import HangWatch, is_frozen
 from finetune_trainer.launcher.tee import Tee
 
@@ -39,11 +40,6 @@ TICK_SECONDS = 0.1
 DUMP_SIGNAL, DUMP_SECONDS = signal.SIGUSR1, 1.0
 AUTO_SECONDS = 900.0
 """Between two checkpoints with `checkpoint.interval: Auto`: the cost of one is not known to us."""
-
-
-def margin(grace_seconds: float) -> float:
-    """Kept back from the grace period for the last words."""
-    return min(10.0, max(1.0, grace_seconds / 10))
 
 
 class Launcher:
@@ -110,14 +106,14 @@ class Launcher:
         if not stop:
             self._request_save()
             if self._index != 0:
-                pass_on(list(self._config.get("peers") or [])[:1], self._token, reason, stop=False)
+                tell(list(self._config.get("peers") or [])[:1], self._token, {"reason": reason, "stop": False})
             return
         if self._stop is None:
             request = StopRequest(timestamp(), monotonic() + self._grace - margin(self._grace), reason)
             self._exchange.request_stop(request)
             self._stop = request
             log.event("stop requested", reason=reason, grace_seconds=self._grace)
-            pass_on(self._peers, self._token, reason, stop=True)
+            tell(self._peers, self._token, {"reason": reason, "stop": True})
 
     def _request_save(self) -> None:
         self._saves += 1

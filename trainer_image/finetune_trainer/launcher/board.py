@@ -9,13 +9,8 @@ from typing import Any
 from finetune_api.reports import Progress, Stage
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common import log
-from finetune_trainer.common.channel import Channel, StopRequest
+from finetune_trainer.common.channel import Channel, StopRequest, margin
 from finetune_trainer.common.clock import monotonic, timestamp
-
-
-def margin(grace_seconds: float) -> float:
-    """Kept back from the grace period for the last words."""
-    return min(10.0, max(1.0, grace_seconds / 10))
 
 
 class Board:

@@ -5,44 +5,26 @@ Answers are small, requests are bounded, and a client that dawdles is cut off: n
 
 from __future__ import annotations
 
-import hmac
-import json
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from pydantic import ValidationError
 
 from finetune_api.reports import CheckpointRequest
-from finetune_api.runconfig import TOKEN_HEADER
 from finetune_trainer.launcher.board import Board
+from finetune_trainer.launcher.endpoints import MAX_BODY, Answering, Endpoints
 from finetune_trainer.launcher.prometheus import exposition
 
-MAX_BODY = 64 << 10
 SaveHook = Callable[[CheckpointRequest], None]
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
+class Server(Endpoints):
     def __init__(self, address: tuple[str, int], board: Board, token: str | None, on_save: SaveHook) -> None:
-        self.board, self.token, self.on_save = board, token, on_save
-        super().__init__(address, Handler)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no news."""
-
-    def start(self) -> None:
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="http", daemon=True).start()
+        self.board, self.on_save = board, on_save
+        super().__init__(address, Handler, token)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     server: Server
-    timeout = 5
-    protocol_version = "HTTP/1.1"
-    server_version = "finetune"
-    sys_version = ""
 
     def do_GET(self) -> None:
         board = self.server.board
@@ -78,13 +60,6 @@ class Handler(BaseHTTPRequestHandler):
             self.server.on_save(request)
         self._json(202, {"accepted": True, "step": self.server.board.progress().step})
 
-    def _authorized(self) -> bool:
-        token, sent = self.server.token, self.headers.get(TOKEN_HEADER, "")
-        if token is not None and hmac.compare_digest(sent.encode(), token.encode()):
-            return True
-        self._json(401, {"error": f"the header {TOKEN_HEADER} does not hold this run's token"}, close=True)
-        return False
-
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
@@ -94,20 +69,3 @@ class Handler(BaseHTTPRequestHandler):
             self._json(413, {"error": f"the body is larger than {MAX_BODY} bytes"}, close=True)
             return None
         return self.rfile.read(int(length))
-
-    def _json(self, status: int, document: object, *, close: bool = False) -> None:
-        self._send(status, json.dumps(document).encode(), "application/json", close=close)
-
-    def _send(self, status: int, content: bytes, kind: str, *, close: bool = False) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Content-Type-Options", "nosniff")
-        if close:
-            self.send_header("Connection", "close")
-            self.close_connection = True
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Polls every few seconds would drown the training log."""

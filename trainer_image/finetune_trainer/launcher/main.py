@@ -17,14 +17,14 @@ from finetune_api.exitcodes import ExitCode, reason
 from finetune_api.reports import CheckpointRequest, LastWords, Stage
 from finetune_api.runconfig import PORT, RENDEZVOUS_PORT, RunConfig
 from finetune_trainer.common import log, signals
-from finetune_trainer.common.channel import Channel
+from finetune_trainer.common.channel import Channel, margin
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.config import pod_index, run_token
 from finetune_trainer.common.errors import RunError, SpecError
 from finetune_trainer.common.lastwords import store_last_words, write_termination
 from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_run
-from finetune_trainer.launcher.board import Board, margin
+from finetune_trainer.launcher.board import Board
 from finetune_trainer.launcher.gang import run_gang, set_environment
 from finetune_trainer.launcher.hang import Hang, HangWatch, is_frozen
 from finetune_trainer.launcher.http import Server

@@ -5,7 +5,8 @@ fetch (launcher), import, load, micro (each micro-batch), evaluate (each batch),
 begins its name is appended to `<scratch>/phases`; `born` comes first, when the launcher hears signals.
 
 FINETUNE_TEST_FAULTS is JSON as well, by kind: `nan` and `memory` list the steps whose loss is not a number or whose
-memory runs out; `rank` slows only that rank's micro-batches, by `seconds`.
+memory runs out; `rank` slows only that rank's micro-batches, by `seconds`; `leave` is how many seconds after the others
+the launchers but the first notice that all have finished.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api import runconfig as rc
+from finetune_trainer.common.config import pod_index
 
 SLOW_ENV = "FINETUNE_TEST_SLOW"
 FAULTS_ENV = "FINETUNE_TEST_FAULTS"
@@ -58,8 +60,11 @@ def _wrap(phase: Phase, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def install(*, rank: bool) -> None:
     wanted = json.loads(os.environ.get(SLOW_ENV, "{}"))
+    faults = json.loads(os.environ.get(FAULTS_ENV, "{}"))
     if not rank:
         Phase("born", 0.0).enter()
+        if "leave" in faults and pod_index():
+            _leave_late(faults["leave"])
     if rank and "import" in wanted:
         Phase("import", wanted["import"]).enter()
     for name, (module, path) in (RANK if rank else LAUNCHER).items():
@@ -70,7 +75,20 @@ def install(*, rank: bool) -> None:
                 owner = getattr(owner, part)
             setattr(owner, last, _wrap(Phase(name, wanted[name]), getattr(owner, last)))
     if rank:
-        _faults(json.loads(os.environ.get(FAULTS_ENV, "{}")))
+        _faults(faults)
+
+
+def _leave_late(seconds: float) -> None:
+    from torch.distributed.elastic.utils import store as module
+
+    check_in = module._barrier_nonblocking
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        key = check_in(*arguments, **named)
+        time.sleep(seconds)
+        return key
+
+    module._barrier_nonblocking = late
 
 
 def _faults(wanted: dict[str, Any]) -> None:

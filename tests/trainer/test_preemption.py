@@ -83,6 +83,15 @@ def test_post_checkpoint(make: Make, stop: bool) -> None:
     assert len(steps) == (1 if stop else 2), "without a stop: the asked checkpoint and the last one"
 
 
+def test_pods_that_leave_one_after_the_other_end_without_an_alarm_in_the_log(make: Make) -> None:
+    run = make(nodes=2, faults={"leave": 1.5}, changes={"training": {"maxSteps": 2}})
+    pods = run.begin().pods
+    assert [pod.wait(preemption.PATIENCE) for pod in pods] == [0, 0]
+    for pod in pods:
+        assert "Traceback" not in pod.log()
+        assert "TCPStore" not in pod.log()
+
+
 def test_storage_that_hangs_ends_at_the_deadline_and_leaves_the_older_checkpoint(make: Make) -> None:
     run = make(slow={"micro": 0.02, "save": [2, 3600.0]}, fields={"grace_seconds": 4})
     pod = run.begin().pods[0]

@@ -7,17 +7,25 @@ install handlers, and `signals_to_handle` is empty all the same.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from finetune_api.runconfig import RunConfig
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 SHUTDOWN_SECONDS = 5
 """Between SIGTERM and SIGKILL for the ranks that remain after one has failed; they have nothing left to save."""
 STORE_TIMEOUT_SECONDS = 7 * 24 * 3600
 """Peers may fetch for long; whether waiting is hopeless is the hang watch's question."""
+LEAVE_SECONDS = 5
+"""For the other pods to take their last look at the first one's store when all have finished."""
 
 
 class GangFailed(Exception):
@@ -46,11 +54,20 @@ def set_environment(config: RunConfig) -> None:
 
 def run_gang(config: RunConfig, index: int, port: int) -> None:
     """Returns when all local ranks returned 0. Raises GangFailed, or what the rendezvous raises."""
+    from torch.distributed import TCPStore
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     master = "127.0.0.1" if index == 0 else config.master_address
+    store = TCPStore(
+        master,
+        port,
+        is_master=index == 0,
+        timeout=timedelta(seconds=STORE_TIMEOUT_SECONDS),
+        wait_for_workers=False,
+        multi_tenant=True,
+    )
     launch = LaunchConfig(
         min_nodes=config.nodes,
         max_nodes=config.nodes,
@@ -73,3 +90,16 @@ def run_gang(config: RunConfig, index: int, port: int) -> None:
     except ChildFailedError as error:
         ordered = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
         raise GangFailed({rank: failure.exitcode for rank, failure in ordered}) from None
+    _leave(store, index, config.nodes)
+
+
+def _leave(store: Store, index: int, nodes: int) -> None:
+    """Elastic's exit barrier ends for the pod that serves the store before the others have heard of it: their store
+    would be gone, and a good end look like a crash in their logs."""
+    from torch.distributed import DistError
+
+    with contextlib.suppress(DistError):
+        if index:
+            store.set(f"left-{index}", "")
+        elif nodes > 1:
+            store.wait([f"left-{other}" for other in range(1, nodes)], timedelta(seconds=LEAVE_SECONDS))

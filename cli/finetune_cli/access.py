@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
+from finetune_api.objective import teacher_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.preflight.secrets import referenced
@@ -123,4 +124,6 @@ def uris(config: RunConfig) -> list[str]:
     spec = config.spec
     sources = [*spec.data.train, *(spec.data.validation.sources or [])]
     found = [spec.model.uri, *(source.uri for source in sources), spec.checkpoint.uri, spec.output.uri]
+    if teacher := teacher_of(spec):
+        found.append(teacher.uri)
     return [uri for uri in found if uri is not None]

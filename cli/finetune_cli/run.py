@@ -51,6 +51,7 @@ def run(options: Options, voice: Voice) -> int:
                 "run_key": found.run_key,
                 "model_revision": found.model_revision,
                 "data_fingerprint": found.data_fingerprint,
+                "teacher_revision": found.teacher_revision,
             }
         )
         outcome: dict[str, Any] = {"name": manifest.name, "namespace": manifest.namespace, "runKey": found.run_key}

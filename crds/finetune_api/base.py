@@ -98,6 +98,9 @@ Quantity = Annotated[
 ]
 DECIMAL_PATTERN = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"
 Decimal = Annotated[str, Field(min_length=1, max_length=24, pattern=DECIMAL_PATTERN)]
+PositiveDecimal = Annotated[
+    str, Field(min_length=1, max_length=24, pattern=r"^(0\.[0-9]*[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?)$")
+]
 SignedDecimal = Annotated[str, Field(min_length=1, max_length=24, pattern="^-?" + DECIMAL_PATTERN[1:])]
 LabelMap = Annotated[
     dict[

@@ -126,6 +126,12 @@ class FineTuneJobSpec(ApiModel):
                 ".parallelism.strategy",
             ),
             cel(
+                "!has(self.objective) || self.objective.type != 'Distill' || "
+                "!(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
+                "Distill has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto",
+                ".parallelism.strategy",
+            ),
+            cel(
                 "!has(self.objective) || self.objective.type != 'DPO' || !has(self.training.regularization) || "
                 "!has(self.training.regularization.neftuneAlpha)",
                 "NEFTune's noise would reach the base model that DPO compares with; remove "

@@ -82,6 +82,9 @@ class Lineage(WireModel):
     model_uri: str
     model_revision: str
     data_fingerprint: str
+    teacher_uri: str | None = None
+    teacher_revision: str | None = None
+    """Of objective Distill."""
     checkpoint_step: int
     checkpoint_attempt: int
     averaged_steps: list[int] | None = None

@@ -8,18 +8,16 @@ from typing import Annotated, Protocol
 
 from pydantic import ConfigDict, Field
 
-from finetune_api.base import ApiModel, cel, rules
+from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
+from finetune_api.objective_distill import DistillSettings, Teacher
 from finetune_api.publishing import Metric
-
-PositiveDecimal = Annotated[
-    str, Field(min_length=1, max_length=24, pattern=r"^(0\.[0-9]*[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?)$")
-]
 
 
 class ObjectiveType(StrEnum):
     SFT = "SFT"
     PRETRAIN = "Pretrain"
     DPO = "DPO"
+    DISTILL = "Distill"
 
 
 class DPOLoss(StrEnum):
@@ -72,7 +70,11 @@ class Objective(ApiModel):
             cel(
                 "!has(self.dpo) || self.type == 'DPO'",
                 "the dpo block belongs to type DPO; remove it or set type: DPO",
-            )
+            ),
+            cel(
+                "has(self.distill) == (self.type == 'Distill')",
+                "the distill block belongs to type Distill, which needs it for its teacher; set both, or neither",
+            ),
         )
     )
 
@@ -80,10 +82,11 @@ class Objective(ApiModel):
         ObjectiveType,
         Field(
             description="SFT: write the answers of the records. Pretrain: continue raw text (format Text). DPO: prefer "
-            "the chosen of two answers (format Preference)."
+            "the chosen of two answers (format Preference). Distill: answer as a larger model does."
         ),
     ] = ObjectiveType.SFT
     dpo: DPOSettings | None = None
+    distill: DistillSettings | None = None
 
 
 class HasObjective(Protocol):
@@ -96,9 +99,16 @@ def objective_of(spec: HasObjective) -> Objective:
     return spec.objective or Objective()
 
 
+def teacher_of(spec: HasObjective) -> Teacher | None:
+    """The model that is asked beside the one that trains."""
+    settings = objective_of(spec).distill
+    return settings.teacher if settings else None
+
+
 MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {
     ObjectiveType.SFT: (Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
     ObjectiveType.PRETRAIN: (Metric.LOSS, Metric.PERPLEXITY),
+    ObjectiveType.DISTILL: (Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
     ObjectiveType.DPO: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
 }
 """What held-out records are measured by, and a gate can ask for."""

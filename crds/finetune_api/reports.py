@@ -189,6 +189,7 @@ class PreflightReport(WireModel):
     run_key: Word | None = None
     model_revision: Annotated[str, _clipped(128)] | None = None
     data_fingerprint: Annotated[str, _clipped(128)] | None = None
+    teacher_revision: Annotated[str, _clipped(128)] | None = None
     sampled_records: int | None = None
     estimate: Estimate | None = None
     highest_fence: int = 0

@@ -78,6 +78,7 @@ class RunConfig(WireModel):
     """Unknown to preflight, which finds it."""
     model_revision: str | None = None
     data_fingerprint: str | None = None
+    teacher_revision: str | None = None
     nodes: int = 1
     processes_per_node: int = 1
     gpus_per_node: int = 0

@@ -40,23 +40,24 @@ def _training_relevant(spec: FineTuneJobSpec) -> dict[str, Any]:
     else:
         learns = {"method": wire["method"], "training": training}
         # Left out while nothing of it differs from SFT: the keys of runs made before it existed stay what they are.
-        learns |= {"objective": wire["objective"]} if wire.get("objective") else {}
+        learns |= {"objective": _without_secrets(wire["objective"])} if wire.get("objective") else {}
     return {"model": wire["model"]["uri"], "data": _without_secrets(wire["data"])} | learns
 
 
-def run_key(spec: FineTuneJobSpec, *, model_revision: str, data_fingerprint: str) -> str:
+def run_key(
+    spec: FineTuneJobSpec, *, model_revision: str, data_fingerprint: str, teacher_revision: str | None = None
+) -> str:
     """16 hex digits; part of the run directory's path."""
-    return hashlib.sha256(
-        _canonical(
-            {
-                "format": _FORMAT,
-                "spec": _training_relevant(spec),
-                "modelRevision": model_revision,
-                "dataFingerprint": data_fingerprint,
-                "runId": spec.run_id,
-            }
-        )
-    ).hexdigest()[:16]
+    form = {
+        "format": _FORMAT,
+        "spec": _training_relevant(spec),
+        "modelRevision": model_revision,
+        "dataFingerprint": data_fingerprint,
+        "runId": spec.run_id,
+    }
+    # As with the objective: without a teacher the keys stay what they are.
+    form |= {"teacherRevision": teacher_revision} if teacher_revision else {}
+    return hashlib.sha256(_canonical(form)).hexdigest()[:16]
 
 
 def frozen_digest(spec: FineTuneJobSpec) -> str:

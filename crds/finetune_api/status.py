@@ -184,6 +184,8 @@ class Resolved(StatusModel):
 
     model_revision: Short
     data_fingerprint: Short
+    teacher_revision: Short | None = None
+    """Of objective.distill.teacher."""
     run_key: Short
     run_uri: Long
     image: Annotated[str, Field(max_length=512)]

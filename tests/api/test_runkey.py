@@ -63,6 +63,23 @@ def test_model_and_data_are_part_of_the_key() -> None:
     assert run_key(spec, model_revision="m1", data_fingerprint="d2") != key()
 
 
+def distilled(**fields: Any) -> FineTuneJobSpec:
+    teacher = {"uri": "s3://artifacts/teacher", "secretRef": {"name": "a"}} | fields
+    return FineTuneJobSpec.model_validate(BASE | {"objective": {"type": "Distill", "distill": {"teacher": teacher}}})
+
+
+def test_a_teacher_is_part_of_the_key_and_its_secret_is_not() -> None:
+    def of(spec: FineTuneJobSpec, revision: str | None = "t1") -> str:
+        return run_key(spec, model_revision="m1", data_fingerprint="d1", teacher_revision=revision)
+
+    assert of(FineTuneJobSpec.model_validate(BASE), None) == key()
+    assert of(distilled()) != key()
+    assert of(distilled(), "t2") != of(distilled())
+    assert of(distilled(uri="s3://artifacts/other")) != of(distilled())
+    assert of(distilled(secretRef={"name": "b"})) == of(distilled())
+    assert frozen_digest(distilled(secretRef={"name": "b"})) == frozen_digest(distilled())
+
+
 def test_the_publish_digest_follows_the_gate() -> None:
     a = FineTuneJobSpec.model_validate(BASE)
     b = FineTuneJobSpec.model_validate(BASE | {"evaluation": {"gate": [{"metric": "loss", "max": "1"}]}})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import Objective
 from finetune_api.runconfig import RunConfig
 from finetune_cli.access import lay_out_secrets, lay_out_volumes, named, read_env_file
 from finetune_trainer.common.errors import RunError
@@ -79,6 +80,14 @@ def test_volumes(tmp_path: Path) -> None:
         lay_out_volumes(claimed, {"models": tmp_path / "away"}, tmp_path / "pvc")
     lay_out_volumes(claimed, {"models": tmp_path / "here"}, tmp_path / "pvc")
     assert (tmp_path / "pvc" / "models").resolve() == tmp_path / "here"
+
+
+def test_a_teachers_volume_is_asked_for(tmp_path: Path) -> None:
+    plain = config(uri="file:///base")
+    objective = Objective.model_validate({"type": "Distill", "distill": {"teacher": {"uri": "pvc://teachers/large"}}})
+    taught = plain.model_copy(update={"spec": plain.spec.model_copy(update={"objective": objective})})
+    with pytest.raises(RunError, match="pass --volume teachers=/PATH"):
+        lay_out_volumes(taught, {}, tmp_path)
 
 
 def test_options() -> None:

@@ -28,6 +28,28 @@ def test_missing_secrets_do_not_keep_the_preflight_pod_from_saying_so() -> None:
     assert secrets == [{"secretName": "finetune-artifacts", "defaultMode": 0o440, "optional": True}]
 
 
+DISTILL = {
+    "type": "Distill",
+    "distill": {"teacher": {"uri": "pvc://teachers/large", "secretRef": {"name": "teacher-s3"}}},
+}
+
+
+def test_a_teachers_secret_and_claim_are_mounted_and_its_revision_is_pinned_for_every_attempt() -> None:
+    job = ftj({"objective": DISTILL})
+    (pod,) = decide(seen(job)).creates
+    volumes = pod["spec"]["volumes"]
+    assert "teacher-s3" in [v["secret"]["secretName"] for v in volumes if "secret" in v]
+    assert {"name": "claim-0", "persistentVolumeClaim": {"claimName": "teachers"}} in volumes
+    made = decide(seen(job, pods=(preflight_pod(report(teacher_revision="t1")),)))
+    assert made.status is not None
+    assert made.status["resolved"]["teacherRevision"] == "t1"
+    made = decide(seen(ftj({"objective": DISTILL}, status=made.status)))
+    template = made.creates[-1]["spec"]["template"]
+    assert '"teacherRevision":"t1"' in json.dumps(template, separators=(",", ":")).replace("\\", "")
+    volumes = template["spec"]["volumes"]
+    assert "teacher-s3" in [v["secret"]["secretName"] for v in volumes if "secret" in v]
+
+
 def test_acceptance_and_the_first_attempt_are_one_write_and_nothing_else() -> None:
     made = decide(seen(ftj(), pods=(preflight_pod(report()),)))
     assert made.status is not None

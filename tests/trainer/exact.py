@@ -18,6 +18,7 @@ from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint import files
 from finetune_trainer.checkpoint.digest import trainable_digest
 from finetune_trainer.common.channel import Channel, Heart
+from finetune_trainer.common.models import fetch_teacher
 from finetune_trainer.common.places import Places
 from finetune_trainer.data.fetch import fetch_data
 from finetune_trainer.engine import context
@@ -77,6 +78,7 @@ class Ranks:
         places = Places(self.folder / "scratch" / f"{run}-{attempt}-{self.rank}")
         places.channel.mkdir(parents=True)
         places.model.symlink_to(self.folder / "tiny" / "model")
+        fetch_teacher(config, places.teacher, lambda _bytes: None)
         fetch_data(config, places.data, lambda _bytes: None)
         channel = Channel(places.channel)
         if self.rank == 0:

@@ -1,9 +1,10 @@
-"""Losses of preference objectives are TRL's, on the same model and the same batch."""
+"""Losses are TRL's, on the same models and the same batch."""
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 import torch
 
 from finetune_api.objective import DPOLoss, DPOSettings
+from finetune_api.objective_distill import DistillSettings
+from finetune_trainer.engine.batch import Example
+from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO, PARTS
 from finetune_trainer.objectives.pairs import Pairs
 from tests.trainer import small
@@ -85,3 +89,49 @@ def test_dpo_equals_trl(trained: tuple[Any, Any], tmp_path: Path, ours: DPOLoss,
     parts = dict(zip(PARTS, (float(part) / len(PAIRS) for part in found.parts), strict=True))
     assert parts["preferenceAccuracy"] == pytest.approx(trainer._metrics["eval"]["rewards/accuracies"][-1], rel=1e-5)
     assert parts["rewardMargin"] == pytest.approx(trainer._metrics["eval"]["rewards/margins"][-1], rel=1e-4)
+
+
+def prompted() -> list[Example]:
+    rows = [(chosen, at) for chosen, at, _, _ in PAIRS] + [(rejected, at) for _, _, rejected, at in PAIRS]
+    return [(np.asarray(ids, dtype=np.int32), np.arange(len(ids)) >= at) for ids, at in rows]
+
+
+@pytest.mark.parametrize(
+    ("settings", "beta"),
+    [
+        ({"loss": "ForwardKL"}, 0.0),
+        ({"loss": "ReverseKL"}, 1.0),
+        ({"loss": "JSD"}, 0.5),
+        ({"loss": "JSD", "beta": "0.1"}, 0.1),
+        ({"loss": "JSD", "beta": "0.8", "temperature": "2"}, 0.8),
+        ({"loss": "ForwardKL", "temperature": "0.5"}, 0.0),
+    ],
+)
+def test_distill_equals_trl(trained: tuple[Any, Any], settings: dict[str, str], beta: float) -> None:
+    from trl.experimental.gkd import GKDTrainer
+
+    student, teacher = trained
+    found = DistillSettings.model_validate({"teacher": {"uri": "s3://team-a/teacher"}, **settings})
+    objective = Distill(found, teacher)
+    examples = prompted()
+    inputs = trl_batch()
+    inputs["labels"] = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+    with torch.no_grad():
+        sums = objective.sums(student, objective.collate(examples, range(len(examples)), 0))
+        if found.temperature == "1":
+            trainer = SimpleNamespace(
+                teacher_model=teacher, beta=beta, generalized_jsd_loss=GKDTrainer.generalized_jsd_loss
+            )
+            expected = GKDTrainer.compute_loss(trainer, student, inputs)
+        else:  # of which its trainer makes no use
+            logits = [m(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits for m in trained]
+            expected = GKDTrainer.generalized_jsd_loss(
+                logits[0][:, :-1],
+                logits[1][:, :-1],
+                inputs["labels"][:, 1:],
+                beta=beta,
+                temperature=float(found.temperature),
+            )
+    ours = float(sums.loss) / objective.weight(examples, range(len(examples)))
+    assert ours > 1e-4
+    assert ours == pytest.approx(float(expected), rel=1e-5)

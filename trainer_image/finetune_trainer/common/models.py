@@ -1,4 +1,4 @@
-"""Brings the base model to the scratch volume, and refuses one that is not the model preflight saw."""
+"""Brings the base model, and a teacher, to the scratch volume; refuses one that is not the model preflight saw."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
+from finetune_api.objective import teacher_of
 from finetune_api.runconfig import RunConfig
+from finetune_api.storage import Stored
 from finetune_artifacts import fingerprint
 from finetune_trainer.common import log
 from finetune_trainer.common.errors import RunError
@@ -18,24 +20,37 @@ Heartbeat = Callable[[int], None]
 
 def fetch_model(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path:
     """Downloads `spec.model` to `folder`; what an interrupted download left there is continued."""
-    model = config.spec.model
+    return _fetch("model", config, config.spec.model, config.model_revision, folder, heartbeat)
+
+
+def fetch_teacher(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path | None:
+    """As `fetch_model`, where the objective has a teacher; with the teacher's own credentials."""
+    teacher = teacher_of(config.spec)
+    if teacher is None:
+        return None
+    return _fetch("teacher", config, teacher, config.teacher_revision, folder, heartbeat)
+
+
+def _fetch(
+    what: str, config: RunConfig, model: Stored, revision: str | None, folder: Path, heartbeat: Heartbeat
+) -> Path:
     store = open_for(config, model.uri, model.secret_ref.name if model.secret_ref else None)
     entries = list(store.list())
     if not entries:
         raise RunError(
             ExitCode.DATA_INVALID,
-            f"nothing is stored at {model.uri} any more; put the model back",
-            reason="ModelMissing",
+            f"nothing is stored at {model.uri} any more; put the {what} back",
+            reason=f"{what.capitalize()}Missing",
         )
     found = fingerprint(entries)
-    if config.model_revision is not None and found != config.model_revision:
+    if revision is not None and found != revision:
         raise RunError(
             ExitCode.DATA_INVALID,
-            f"the model at {model.uri} changed since preflight (revision {config.model_revision}, now {found}); "
-            "put the files back, or give the changed model a path of its own",
-            reason="ModelChanged",
+            f"the {what} at {model.uri} changed since preflight (revision {revision}, now {found}); "
+            f"put the files back, or give the changed {what} a path of its own",
+            reason=f"{what.capitalize()}Changed",
         )
     folder.mkdir(parents=True, exist_ok=True)
     files = store.download_tree("", folder, progress=heartbeat)
-    log.event("model fetched", uri=model.uri, files=len(files), bytes=sum(file.size for file in files))
+    log.event(f"{what} fetched", uri=model.uri, files=len(files), bytes=sum(file.size for file in files))
     return folder

@@ -21,6 +21,10 @@ class Places:
         return self.scratch / "model"
 
     @property
+    def teacher(self) -> Path:
+        return self.scratch / "teacher"
+
+    @property
     def data(self) -> Path:
         return self.scratch / "data"
 

@@ -15,6 +15,7 @@ TAKES: Mapping[ObjectiveType, Kinds] = {
     ObjectiveType.SFT: (Conversation, TextPair, Document),
     ObjectiveType.PRETRAIN: (Document,),
     ObjectiveType.DPO: (Preference,),
+    ObjectiveType.DISTILL: (Conversation, TextPair, Document),
 }
 
 _WORDS: dict[type[Record], str] = {

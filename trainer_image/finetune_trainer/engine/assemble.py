@@ -44,6 +44,7 @@ from finetune_trainer.engine.strategy.choose import Choice, build, choose
 from finetune_trainer.engine.strategy.zero_start import elements
 from finetune_trainer.engine.watch import Watch
 from finetune_trainer.objectives import choose as objectives
+from finetune_trainer.objectives.distill import Distill, load_teacher
 from finetune_trainer.objectives.dpo import has_base_inside
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.reference import with_reference
@@ -74,7 +75,8 @@ def assemble(
     watch = Watch(spec, steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
     watch.require(len(splits.validation))
     seed_initialisation(spec.training.seed)
-    choice = choose(spec, places.model, plan, place, ranks_per_node=config.processes_per_node)
+    taught = places.teacher if isinstance(objective, Distill) else None
+    choice = choose(spec, places.model, plan, place, ranks_per_node=config.processes_per_node, teacher=taught)
     strategy = build(choice, spec, places.model, place, ranks_per_node=config.processes_per_node)
     heart.beat()
     pad = model.pad_id(tokenizer)
@@ -94,10 +96,15 @@ def assemble(
             )
             for pairs in (train, held_out)
         )
+    if isinstance(objective, Distill):
+        objective.teacher = load_teacher(spec, places.teacher, strategy.model, place.device)
+        heart.beat()
     start = resume.begin(channel, plan, strategy, place, agreement)
     if rows.packed:
         with strategy.precision():
             check_isolation(strategy.model, place.device)
+            if isinstance(objective, Distill):
+                check_isolation(objective.teacher, place.device)
         heart.beat()
     reporter = Reporter(channel, plan, start.step) if place.local_rank == 0 else None
     if reporter:

@@ -9,13 +9,13 @@ from typing import Any
 
 from finetune_api.allowed import METHODS
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import ObjectiveType, objective_of
+from finetune_api.objective import ObjectiveType, objective_of, teacher_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.files import read_position
 from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.places import Places
 from finetune_trainer.data.dataset import Examples
-from finetune_trainer.data.pack_rule import model_type, pack_rule
+from finetune_trainer.data.pack_rule import ISOLATING, model_type, pack_rule
 from finetune_trainer.data.packed import Packed, pack
 from finetune_trainer.data.wrapped import Wrapped
 from finetune_trainer.engine.agree import Agreement
@@ -46,10 +46,11 @@ def training_rows(
     found = channel.resume()
     began = read_position(Path(found["folder"])).packed if found else None
     method = config.spec.method.type
+    types = [model_type(places.model), *([model_type(places.teacher)] if teacher_of(config.spec) else [])]
     rule = pack_rule(
         config.spec.data.packing,
         began,
-        model_type(places.model),
+        next((name for name in types if name not in ISOLATING), types[0]),
         method=None if METHODS[method].packs else method.value,
     )
     joined = bool(agreement.tell(int(rule.packed)))

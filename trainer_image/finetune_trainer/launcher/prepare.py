@@ -9,7 +9,7 @@ from finetune_trainer.checkpoint.fences import fenced, highest_attempt, list_fen
 from finetune_trainer.checkpoint.find import newest_valid
 from finetune_trainer.common import log
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.common.models import fetch_model
+from finetune_trainer.common.models import fetch_model, fetch_teacher
 from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_checkpoints, open_run
 from finetune_trainer.data.fetch import fetch_data
@@ -39,6 +39,8 @@ def settle(config: RunConfig, board: Board, places: Places) -> None:
 
 def fetch(config: RunConfig, board: Board, places: Places) -> None:
     fetch_model(config, places.model, board.beat)
+    board.beat()
+    fetch_teacher(config, places.teacher, board.beat)
     board.beat()
     fetch_data(config, places.data, board.beat)
     board.beat()

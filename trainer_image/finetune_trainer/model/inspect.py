@@ -38,6 +38,8 @@ class ModelInfo:
     architecture: str
     tensors: tuple[TensorInfo, ...]
     has_chat_template: bool
+    teacher: ModelInfo | None = None
+    """A model that is loaded beside this one and only asked."""
 
     @property
     def parameters(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import DPOSettings, ObjectiveType, objective_of
 from finetune_trainer.objectives import base
+from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO
 from finetune_trainer.objectives.sft import SFT
 
@@ -13,4 +14,7 @@ def choose(spec: FineTuneJobSpec) -> base.Objective:
     objective = objective_of(spec)
     if objective.type is ObjectiveType.DPO:
         return DPO(objective.dpo or DPOSettings())
+    if objective.type is ObjectiveType.DISTILL:
+        assert objective.distill is not None
+        return Distill(objective.distill)
     return SFT()

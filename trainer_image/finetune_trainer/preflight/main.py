@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from finetune_api.exitcodes import ExitCode
+from finetune_api.objective import teacher_of
 from finetune_api.reports import PreflightReport, PublishedModel
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import run_key
-from finetune_artifacts import ArtifactError, check_writable, fingerprint
+from finetune_artifacts import ArtifactError, check_writable
 from finetune_trainer.checkpoint.fences import highest_attempt
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.config import secrets_dir
@@ -23,13 +25,13 @@ from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.lastwords import write_termination
 from finetune_trainer.common.stores import open_for
 from finetune_trainer.data.sources import fingerprint as data_fingerprint
-from finetune_trainer.model.inspect import Incomplete, ModelInfo, NotAModel, inspect_model
 from finetune_trainer.model.published import OutputTaken, find_published
 from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.preflight import consistency, custom
 from finetune_trainer.preflight.capacity import check_capacity
 from finetune_trainer.preflight.dataset import describe_sample, list_sources, read_sample
-from finetune_trainer.preflight.problems import storage_in_words, waiting, wrong
+from finetune_trainer.preflight.models import describe, look_at, look_at_teacher
+from finetune_trainer.preflight.problems import storage_in_words, wrong
 from finetune_trainer.preflight.reasons import Reason
 from finetune_trainer.preflight.secrets import check_secrets
 
@@ -68,7 +70,10 @@ def examine(config: RunConfig) -> PreflightReport:
     consistency.check_watch(spec)
     _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
     _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
-    model, revision = _step("model", lambda: _model(config), lambda found: _describe(found[0]))
+    base = _step("model", lambda: look_at(config, "spec.model.uri", spec.model), describe)
+    model, revision = base.info, base.revision
+    teacher = teacher_of(spec)
+    taught = _step("teacher", lambda: look_at_teacher(config, teacher, base), describe) if teacher is not None else None
     consistency.check_method(spec, model)
     listed = _step(
         "dataset", lambda: list_sources(config), lambda found: f"{sum(len(files) for _, files in found)} files"
@@ -80,7 +85,7 @@ def examine(config: RunConfig) -> PreflightReport:
     )
     consistency.check_chat_template(sample, model)
     plan = consistency.check_batches(config, sample)
-    found = check_capacity(model, spec, plan)
+    found = check_capacity(replace(model, teacher=taught.info) if taught else model, spec, plan)
     estimate = found.estimate
     _say(
         "estimate",
@@ -89,7 +94,8 @@ def examine(config: RunConfig) -> PreflightReport:
     )
     with storage_in_words("spec.data", None, missing=Reason.WAITING_FOR_DATASET):
         data_print = data_fingerprint(listed)
-    key = run_key(spec, model_revision=revision, data_fingerprint=data_print)
+    teacher_revision = taught.revision if taught else None
+    key = run_key(spec, model_revision=revision, data_fingerprint=data_print, teacher_revision=teacher_revision)
     resolved = config.model_copy(update={"run_key": key})
     published = _published(resolved)
     warnings = found.warnings + consistency.warnings(sample, plan)
@@ -112,6 +118,7 @@ def examine(config: RunConfig) -> PreflightReport:
         run_key=key,
         model_revision=revision,
         data_fingerprint=data_print,
+        teacher_revision=teacher_revision,
         sampled_records=sample.records,
         estimate=estimate,
         highest_fence=highest_attempt(open_for(resolved, resolved.run_uri, resolved.runs_secret)),
@@ -146,31 +153,6 @@ def _writable_places(config: RunConfig) -> list[str]:
     return [uri for _, uri, _ in places]
 
 
-def _model(config: RunConfig) -> tuple[ModelInfo, str]:
-    source = config.spec.model
-    secret = source.secret_ref.name if source.secret_ref else None
-    with storage_in_words("spec.model.uri", secret, missing=Reason.WAITING_FOR_MODEL):
-        store = open_for(config, source.uri, secret)
-        entries = list(store.list())
-        if not entries:
-            raise waiting(
-                "spec.model.uri",
-                f"nothing is stored at {source.uri}: expected a Hugging Face model directory; upload the model or "
-                "correct the URI. It is looked for again",
-                Reason.WAITING_FOR_MODEL,
-            )
-        try:
-            return inspect_model(store, entries), fingerprint(entries)
-        except Incomplete as error:
-            raise waiting(
-                "spec.model.uri",
-                f"{source.uri} is incomplete: {error}. It is looked at again",
-                Reason.WAITING_FOR_MODEL,
-            ) from None
-        except NotAModel as error:
-            raise wrong("spec.model.uri", f"{source.uri} {error}", Reason.INVALID_MODEL) from None
-
-
 def _published(config: RunConfig) -> PublishedModel | None:
     field = "spec.output.uri" if config.spec.output.uri else None
     with storage_in_words(field, config.output_secret):
@@ -179,10 +161,6 @@ def _published(config: RunConfig) -> PublishedModel | None:
             return find_published(store, config.run_key or "")
         except OutputTaken as error:
             raise wrong(field, str(error), Reason.OUTPUT_TAKEN) from None
-
-
-def _describe(model: ModelInfo) -> str:
-    return f"{model.architecture}, {model.parameters:,} parameters, {human_bytes(model.bytes)}"
 
 
 def _step(name: str, work: Callable[[], T], words: Callable[[T], str]) -> T:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from finetune_api.objective import teacher_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.sources import named_sources
 from finetune_trainer.preflight.problems import waiting
@@ -22,6 +23,8 @@ def referenced(config: RunConfig) -> dict[str, str]:
         ("spec.checkpoint.secretRef", spec.checkpoint.secret_ref),
         ("spec.output.secretRef", spec.output.secret_ref),
     ]
+    if teacher := teacher_of(spec):
+        named.append(("spec.objective.distill.teacher.secretRef", teacher.secret_ref))
     if spec.tracking:
         named += [
             (f"spec.tracking.{kind}.secretRef", block.secret_ref)

@@ -97,6 +97,7 @@ def build_attempt(
         run_key=resolved.run_key,
         model_revision=resolved.model_revision,
         data_fingerprint=resolved.data_fingerprint,
+        teacher_revision=resolved.teacher_revision,
         nodes=attempt.nodes,
         processes_per_node=attempt.processes_per_node,
         gpus_per_node=attempt.gpus_per_node,

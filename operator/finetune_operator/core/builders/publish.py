@@ -67,6 +67,7 @@ def build_publish(
         run_key=resolved.run_key,
         model_revision=resolved.model_revision,
         data_fingerprint=resolved.data_fingerprint,
+        teacher_revision=resolved.teacher_revision,
         gpus_per_node=gpus,
         grace_seconds=GRACE_SECONDS,
         require_checkpoint=True,

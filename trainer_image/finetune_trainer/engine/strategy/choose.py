@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,13 +32,21 @@ class Choice:
     """Layers keep their input only (activation checkpointing)."""
 
 
-def choose(spec: FineTuneJobSpec, folder: Path, plan: BatchPlan, place: Place, *, ranks_per_node: int) -> Choice:
+def choose(
+    spec: FineTuneJobSpec,
+    folder: Path,
+    plan: BatchPlan,
+    place: Place,
+    *,
+    ranks_per_node: int,
+    teacher: Path | None = None,
+) -> Choice:
     on_gpu = place.device.type == "cuda"
     settled = without_estimate(spec, world=place.world_size, on_gpu=on_gpu)
     if settled is not None and not on_gpu:
         return Choice(*settled, spec.training.activation_checkpointing is ActivationCheckpointing.FULL)
     setting, why = choose_setting(
-        _inspected(folder),
+        replace(_inspected(folder), teacher=_inspected(teacher) if teacher else None),
         spec,
         world=place.world_size,
         per_node=ranks_per_node,

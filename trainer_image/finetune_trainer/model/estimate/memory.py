@@ -14,7 +14,7 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA
 from finetune_api.parallelism import ZERO_STAGES
 from finetune_api.training import Precision
-from finetune_trainer.model.estimate import zero
+from finetune_trainer.model.estimate import teacher, zero
 from finetune_trainer.model.estimate.optimizer import state_bytes
 from finetune_trainer.model.estimate.setting import Setting
 from finetune_trainer.model.estimate.shapes import (
@@ -82,7 +82,7 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     offloaded = setting.offload and on_gpu
     state = 0 if offloaded else 1
     positions = setting.micro_batch * setting.length
-    logits = logit_bytes(model, positions=positions)
+    logits = logit_bytes(model, positions=positions) + teacher.logit_bytes(model, spec, positions=positions)
     layers = Shape.of(model).layers
     activations = activation_bytes(model, spec, positions=positions, layers=layers)
     if setting.recompute:
@@ -96,7 +96,7 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
         gradients = state * FP32 * trained // share
         optimizer = state * state_bytes(model, spec) // share
     parts = Parts(
-        weights=weights,
+        weights=weights + teacher.weight_bytes(model, spec),
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,

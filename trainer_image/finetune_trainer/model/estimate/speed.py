@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.training import Precision
+from finetune_trainer.model.estimate import teacher
 from finetune_trainer.model.estimate.gpus import Gpu
 from finetune_trainer.model.estimate.optimizer import FP32, state_bytes
 from finetune_trainer.model.estimate.shapes import Shape
@@ -21,7 +22,7 @@ def flops_per_token(model: ModelInfo, spec: FineTuneJobSpec, *, length: int) -> 
     shape = Shape.of(model)
     trained = trainable_parameters(model, spec)
     weights = 6.0 * trained + 4.0 * frozen_parameters(model, spec)
-    return weights + 6.0 * shape.layers * shape.queries * length
+    return weights + 6.0 * shape.layers * shape.queries * length + teacher.flops_per_token(model, length=length)
 
 
 def tokens_per_second(model: ModelInfo, spec: FineTuneJobSpec, gpu: Gpu | None) -> float | None:

@@ -1,0 +1,52 @@
+"""As exact.py, with a teacher. Run by test_objectives_distill_resume.py, once per rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from tests.trainer import tiny
+from tests.trainer.exact import FULL, LORA, Ranks
+from tests.trainer.exact_objectives import FSDP, data
+
+
+def distill(folder: Path, **fields: Any) -> dict[str, Any]:
+    teacher = {"uri": f"file://{folder / 'tiny' / 'teacher'}"}
+    return {"objective": {"type": "Distill", "distill": {"teacher": teacher, **fields}}}
+
+
+def main() -> None:
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    os.environ["LOCAL_RANK"] = "0"
+    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks.phase(2)
+    if rank == 0:
+        tiny.write_model(folder / "tiny" / "model")
+        tiny.write_model(folder / "tiny" / "teacher", seed=0, layers=3)
+        tiny.write_data(folder / "tiny" / "data" / "records.jsonl", 28)
+    ranks.agreement.barrier()
+    records = data(folder, "records", packing=False)
+    lora = {**LORA, **distill(folder, loss="JSD", weight="0.8", temperature="2"), **records}
+    full = {**FULL, **distill(folder), **records}
+    ranks.train("lora-whole", 1, lora)
+    ranks.train("lora-middle", 1, lora, stop=(4, 1))
+    ranks.train("lora-middle", 2, lora)
+    ranks.train("full-whole", 1, full)
+    ranks.train("fsdp-whole", 1, {**full, **FSDP})
+    ranks.train("packed", 1, {**full, **data(folder, "records", packing=True)})
+    ranks.train("shrink", 1, full, stop=(5, 1))
+    if ranks.phase(1):
+        ranks.train("shrink", 2, full)
+    if rank == 0:
+        (folder / "results.json").write_text(json.dumps(ranks.results))
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A teacher is looked at as the base model is: with its own credentials, before a GPU is taken, in words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api import runconfig as rc
+from tests.trainer import small
+from tests.trainer.test_preflight_main import model_folder, run
+
+FIELD = "spec.objective.distill.teacher.uri"
+TOKENS = {"a": 0, "b": 1, "c": 2}
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root with a valid model, a valid teacher and valid data."""
+    monkeypatch.setenv(rc.TERMINATION_LOG_ENV, str(tmp_path / "termination"))
+    monkeypatch.setenv(rc.SECRETS_DIR_ENV, str(tmp_path / "secrets"))
+    for name in ("base", "teacher"):
+        tokenizer(model_folder(tmp_path / name), TOKENS)
+    small.write_jsonl(tmp_path / "train.jsonl", small.conversations(80))
+    return tmp_path
+
+
+def tokenizer(folder: Path, tokens: dict[str, int], **more: Any) -> None:
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": tokens}, **more}))
+
+
+def distilled(root: Path, **fields: Any) -> dict[str, Any]:
+    teacher = {"uri": f"file://{root}/teacher", **fields.pop("teacher", {})}
+    return {"objective": {"type": "Distill", "distill": {"teacher": teacher, **fields}}}
+
+
+def test_a_good_teacher_is_accepted_and_pinned(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, taught = run(small.config(job), job), run(small.config(job, distilled(job)), job)
+    assert (taught.exit_code, taught.reason) == (0, "Accepted")
+    assert plain.teacher_revision is None
+    assert taught.teacher_revision is not None
+    assert taught.run_key != plain.run_key
+    assert "teacher    LlamaForCausalLM" in capsys.readouterr().out
+
+
+def test_the_run_key_is_another_for_another_teacher_and_the_same_for_another_secret(job: Path) -> None:
+    first = run(small.config(job, distilled(job)), job).run_key
+    (job / "secrets" / "other").mkdir(parents=True)
+    (job / "secrets" / "other" / "AWS_ACCESS_KEY_ID").write_text("x")
+    named = distilled(job, teacher={"secretRef": {"name": "other"}})
+    assert run(small.config(job, named), job).run_key == first
+    (job / "teacher" / "generation_config.json").write_text("{}")
+    assert run(small.config(job, distilled(job)), job).run_key != first
+
+
+def test_the_teacher_is_part_of_the_estimate(job: Path) -> None:
+    plain, taught = run(small.config(job), job).estimate, run(small.config(job, distilled(job)), job).estimate
+    assert plain is not None
+    assert taught is not None
+    assert plain.memory is not None
+    assert taught.memory is not None
+    assert taught.memory.weights == plain.memory.weights + 4 * plain.parameters
+    assert taught.memory.logits == 2 * plain.memory.logits
+    assert (taught.parameters, taught.checkpoint_bytes) == (plain.parameters, plain.checkpoint_bytes)
+
+
+def test_a_teacher_that_is_not_there_is_waited_for(job: Path) -> None:
+    shutil.rmtree(job / "teacher")
+    report = run(small.config(job, distilled(job)), job)
+    assert (report.exit_code, report.reason, report.field) == (69, "WaitingForModel", FIELD)
+
+
+def test_a_teachers_missing_secret_is_named(job: Path) -> None:
+    report = run(small.config(job, distilled(job, teacher={"secretRef": {"name": "teacher-s3"}})), job)
+    assert (report.exit_code, report.reason) == (69, "WaitingForSecret")
+    assert "'teacher-s3' (spec.objective.distill.teacher.secretRef)" in report.message
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(job: Path) -> None:
+    tokenizer(job / "teacher", {"a": 0, "b": 2, "c": 1})
+    report = run(small.config(job, distilled(job)), job)
+    assert (report.exit_code, report.reason, report.field) == (64, "InvalidModel", FIELD)
+    assert "gives 2 tokens other numbers, 'b' for example is 2 there and 1 in the base model" in report.message
+
+
+def test_a_teacher_that_tells_more_tokens_apart_is_refused(job: Path) -> None:
+    config = json.loads((job / "teacher" / "config.json").read_text())
+    (job / "teacher" / "config.json").write_text(json.dumps(config | {"vocab_size": 77}))
+    report = run(small.config(job, distilled(job)), job)
+    assert (report.exit_code, report.field) == (64, FIELD)
+    assert "tells 77 tokens apart" in report.message
+
+
+def test_a_teacher_that_is_no_model_is_refused(job: Path) -> None:
+    (job / "teacher" / "model.safetensors").rename(job / "teacher" / "pytorch_model.bin")
+    report = run(small.config(job, distilled(job)), job)
+    assert (report.exit_code, report.reason, report.field) == (64, "InvalidModel", FIELD)
+
+
+def test_a_gate_may_ask_for_what_sft_measures(job: Path) -> None:
+    gate = {"evaluation": {"gate": [{"metric": "perplexity", "relativeTo": "Base"}]}}
+    assert run(small.config(job, distilled(job) | gate), job).exit_code == 0
+    gate = {"evaluation": {"gate": [{"metric": "rewardMargin", "min": "0"}]}}
+    assert run(small.config(job, distilled(job) | gate), job).reason == "GateNotMeasured"

@@ -1,0 +1,91 @@
+"""Distillation: the student's distribution over the next token comes nearer to the teacher's, at the records' targets.
+
+Answers are the records' own (off-policy): they were written beforehand, by people or by the teacher. The teacher is a
+second model that every rank holds whole and that nothing ever changes; so it is no part of a checkpoint, and what it
+says of a batch depends on nothing but the batch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective_distill import DistillSettings
+from finetune_api.training import Precision
+from finetune_trainer.common.errors import SpecError
+from finetune_trainer.engine.attention import candidates
+from finetune_trainer.engine.batch import Batch, Examples, collate, target_tokens
+from finetune_trainer.engine.loss import target_logits
+from finetune_trainer.engine.model import load_base
+from finetune_trainer.objectives.base import Indices, Sums
+from finetune_trainer.objectives.divergence import divergence_sum
+
+PARTS = ("divergence", "targetLoss")
+FIELD = "spec.objective.distill.teacher.uri"
+
+
+class Distill:
+    """Loss: weight * divergence + (1 - weight) * negative log-likelihood, summed over target tokens, divided by their
+    number. The divergence is at `temperature`, the likelihood at 1."""
+
+    parts: tuple[str, ...] = PARTS
+
+    def __init__(self, settings: DistillSettings, teacher: nn.Module | None = None) -> None:
+        """`teacher` is given later, when it is known where it is to stand."""
+        self._settings, self._teacher = settings, teacher
+        self._weight, self._temperature = float(settings.weight), float(settings.temperature)
+
+    @property
+    def teacher(self) -> nn.Module:
+        assert self._teacher is not None, "nobody has loaded the teacher"
+        return self._teacher
+
+    @teacher.setter
+    def teacher(self, teacher: nn.Module) -> None:
+        self._teacher = teacher
+
+    def weight(self, examples: Examples, indices: Indices) -> int:
+        return target_tokens(examples, indices)
+
+    def collate(self, examples: Examples, indices: Indices, pad_id: int) -> Batch:
+        return collate(examples, indices, pad_id)
+
+    def sums(self, model: nn.Module, batch: Batch) -> Sums:
+        batch = batch.located()
+        assert batch.labels_n is not None
+        taught_nv = self._teachers_log_probs(batch)
+        logits_nv = target_logits(model, batch)
+        mixed = self._weight < 1
+        told = nn.functional.cross_entropy(logits_nv if mixed else logits_nv.detach(), batch.labels_n, reduction="sum")
+        student_nv = nn.functional.log_softmax(logits_nv / self._temperature, dim=-1)
+        found = divergence_sum(student_nv, taught_nv, beta=self._settings.teacher_share)
+        loss = self._weight * found + (1 - self._weight) * told if mixed else found
+        return Sums(loss, (found.detach(), told.detach()))
+
+    @torch.no_grad()
+    def _teachers_log_probs(self, batch: Batch) -> torch.Tensor:
+        """fp32 (n, v)."""
+        return nn.functional.log_softmax(target_logits(self.teacher, batch) / self._temperature, dim=-1)
+
+
+def load_teacher(spec: FineTuneJobSpec, folder: Path, student: Any, device: torch.device) -> nn.Module:
+    """On the device, frozen, without dropout; in bf16 on a GPU where training is. Raises SpecError (64) when its
+    answers are not about the student's tokens."""
+    half = device.type == "cuda" and spec.training.precision is Precision.BF16
+    teacher = load_base(folder, torch.bfloat16 if half else torch.float32, candidates(spec, device))
+    ours, theirs = _tokens(student), _tokens(teacher)
+    if ours != theirs:
+        raise SpecError(
+            FIELD,
+            theirs,
+            f"the teacher tells {theirs} tokens apart, the student {ours}; name a teacher with its vocabulary",
+        )
+    return teacher.to(device).eval().requires_grad_(False)
+
+
+def _tokens(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)

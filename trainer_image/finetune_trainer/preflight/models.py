@@ -1,0 +1,74 @@
+"""Are the models there, the base and the one it is to learn from, and can they be worked with?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetune_api.runconfig import RunConfig
+from finetune_api.storage import Stored
+from finetune_artifacts import Entry, Store, fingerprint
+from finetune_trainer.common.stores import open_for
+from finetune_trainer.model.inspect import Incomplete, ModelInfo, NotAModel, inspect_model
+from finetune_trainer.model.quantity import human_bytes
+from finetune_trainer.model.vocabulary import difference, read_vocabulary
+from finetune_trainer.preflight.problems import storage_in_words, waiting, wrong
+from finetune_trainer.preflight.reasons import Reason
+
+TEACHER = "spec.objective.distill.teacher.uri"
+
+
+@dataclass(frozen=True)
+class Found:
+    info: ModelInfo
+    revision: str
+    """Over names, sizes and ETags of its files."""
+    store: Store
+    entries: list[Entry]
+
+
+def look_at(config: RunConfig, field: str, source: Stored) -> Found:
+    """With the source's own credentials. Raises Problem (64, 69), which names `field`."""
+    with storage_in_words(field, _secret(source), missing=Reason.WAITING_FOR_MODEL):
+        store = open_for(config, source.uri, _secret(source))
+        entries = list(store.list())
+        if not entries:
+            raise waiting(
+                field,
+                f"nothing is stored at {source.uri}: expected a Hugging Face model directory; upload the model or "
+                "correct the URI. It is looked for again",
+                Reason.WAITING_FOR_MODEL,
+            )
+        try:
+            return Found(inspect_model(store, entries), fingerprint(entries), store, entries)
+        except Incomplete as error:
+            raise waiting(
+                field,
+                f"{source.uri} is incomplete: {error}. It is looked at again",
+                Reason.WAITING_FOR_MODEL,
+            ) from None
+        except NotAModel as error:
+            raise wrong(field, f"{source.uri} {error}", Reason.INVALID_MODEL) from None
+
+
+def look_at_teacher(config: RunConfig, source: Stored, base: Found) -> Found:
+    """Raises Problem (64) also for a teacher whose tokens are not the base model's."""
+    found = look_at(config, TEACHER, source)
+    with storage_in_words(TEACHER, _secret(source), missing=Reason.WAITING_FOR_MODEL):
+        ours, theirs = (read_vocabulary(m.store, m.entries, m.info) for m in (base, found))
+    unlike = difference(ours, theirs)
+    if unlike is not None:
+        raise wrong(
+            TEACHER,
+            f"{source.uri} cannot teach this model: {unlike}. Name a teacher with the same tokenizer and vocab_size",
+            Reason.INVALID_MODEL,
+        )
+    return found
+
+
+def describe(found: Found) -> str:
+    model = found.info
+    return f"{model.architecture}, {model.parameters:,} parameters, {human_bytes(model.bytes)}"
+
+
+def _secret(source: Stored) -> str | None:
+    return source.secret_ref.name if source.secret_ref else None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.objective import teacher_of
+from finetune_api.retention import all_sources
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.preflight.secrets import referenced
@@ -122,8 +123,7 @@ def lay_out_volumes(config: RunConfig, given: Mapping[str, Path], folder: Path) 
 def uris(config: RunConfig) -> list[str]:
     """Every place in storage that the job names."""
     spec = config.spec
-    sources = [*spec.data.train, *(spec.data.validation.sources or [])]
-    found = [spec.model.uri, *(source.uri for source in sources), spec.checkpoint.uri, spec.output.uri]
+    found = [spec.model.uri, *(source.uri for source in all_sources(spec)), spec.checkpoint.uri, spec.output.uri]
     if teacher := teacher_of(spec):
         found.append(teacher.uri)
     return [uri for uri in found if uri is not None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from finetune_api.base import cel
 from finetune_api.method import MUTATES_BASE, LoRA, Method, MethodType
+from finetune_api.retention import RETENTION_RULES
 
 FULL, MERGED, ADAPTER = "Full", "Merged", "Adapter"
 
@@ -114,5 +115,6 @@ RULES = (
         f"methods {_listed(_UNPACKED)} put something before each record, so records cannot share rows; remove "
         "data.packing: true, or set method.type: LoRA",
     ),
+    *RETENTION_RULES,
 )
 """Of a FineTuneJob's spec."""

@@ -21,6 +21,7 @@ FROZEN = (
     ("data", "spec.data"),
     ("method", "spec.method"),
     ("objective", "spec.objective"),
+    ("retention", "spec.retention"),
     ("training", "spec.training"),
     ("trainer.type", "spec.trainer.type"),
     ("trainer.custom", "spec.trainer.custom"),
@@ -30,6 +31,7 @@ FROZEN = (
 _OPTIONAL = {
     "spec.method": "spec",
     "spec.objective": "spec",
+    "spec.retention": "spec",
     "spec.trainer.type": "spec.trainer",
     "spec.trainer.custom": "spec.trainer",
     "spec.checkpoint.uri": "spec.checkpoint",

@@ -14,6 +14,7 @@ from finetune_api.method import Method
 from finetune_api.objective import Objective
 from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
+from finetune_api.retention import Retention
 from finetune_api.running import Resources, Retry, Scheduling, SecretRef
 from finetune_api.speed import ATTENTION_RULES, Attention
 from finetune_api.storage import Stored
@@ -146,6 +147,9 @@ class FineTuneJobSpec(ApiModel):
     # None beside a custom script only, which no code that asks for the method ever sees.
     method: Annotated[Method, Field(description="Required, unless trainer.type is Custom.")] = None  # type: ignore[assignment]
     objective: Objective | None = None
+    retention: (
+        Annotated[Retention, Field(description="Keeps the model from forgetting what it could before.")] | None
+    ) = None
     training: Training = Training()
     parallelism: Parallelism = Parallelism()
     trainer: Trainer = Trainer()

@@ -72,6 +72,8 @@ class Progress(WireModel):
     epoch: Finite = 0.0
     loss: Finite | None = None
     eval_loss: Finite | None = None
+    retention: Annotated[dict[Word, Finite], Field(max_length=8)] = {}
+    """By term, what spec.retention added to the loss of the last step."""
     tokens_per_second: Finite | None = None
     step_seconds: Finite | None = None
     eta_seconds: Finite | None = None

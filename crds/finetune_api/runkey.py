@@ -41,6 +41,7 @@ def _training_relevant(spec: FineTuneJobSpec) -> dict[str, Any]:
         learns = {"method": wire["method"], "training": training}
         # Left out while nothing of it differs from SFT: the keys of runs made before it existed stay what they are.
         learns |= {"objective": _without_secrets(wire["objective"])} if wire.get("objective") else {}
+        learns |= {"retention": _without_secrets(wire["retention"])} if wire.get("retention") else {}
     return {"model": wire["model"]["uri"], "data": _without_secrets(wire["data"])} | learns
 
 

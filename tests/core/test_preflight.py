@@ -161,3 +161,11 @@ def test_a_served_check_without_an_image_is_said_before_anything_is_started() ->
     assert condition_of(made, "Accepted")["reason"] == "NoServingImage"
     assert condition_of(made, "Accepted")["message"].startswith("spec.publish.servedCheck.image: not set")
     assert [o["kind"] for o in decide(seen(job), config=replace(CONFIG, serving_image="vllm:1")).creates] == ["Pod"]
+
+
+def test_records_to_replay_bring_their_secret_and_volume_into_every_pod() -> None:
+    data = {"uri": "pvc://kept/records.jsonl", "secretRef": {"name": "kept-s3"}}
+    (pod,) = decide(seen(ftj({"retention": {"replay": {"data": data, "percent": 10}}}))).creates
+    volumes = pod["spec"]["volumes"]
+    assert "kept-s3" in [v["secret"]["secretName"] for v in volumes if "secret" in v]
+    assert "kept" in [v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v]

@@ -1,8 +1,8 @@
 """Which encoded rows are trained on, how often in an epoch, and which are held out.
 
 All of it follows from contents and the spec: no file order, world size or random state has a say. In this order:
-duplicates go, the split is made of what is left, then training rows are balanced and weighted. So no duplicate
-straddles the split, and repeating a record never moves it to the other side.
+duplicates go, the split is made of what is left, then training rows are balanced and weighted, and last come rows to
+replay. So no duplicate straddles the split, and repeating a record never moves it to the other side.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from finetune_api.data import Data
 from finetune_api.datafilters import BalanceStrategy
+from finetune_api.retention import Replay
 from finetune_trainer.data.encodings import Encodings
 from finetune_trainer.data.minhash import clusters
 from finetune_trainer.data.parts import BadRecord, kind
-from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
+from finetune_trainer.data.split import DEFAULT_PERCENT, held_out, replay_count
 
 Rows = npt.NDArray[np.int64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -33,6 +34,8 @@ class Choice:
     overlapping: int = 0
     duplicates: int = 0
     near_duplicates: int = 0
+    replayed: int = 0
+    """Of `train`."""
 
 
 def group_of(document: dict[str, Any], column: str) -> int:
@@ -44,29 +47,44 @@ def group_of(document: dict[str, Any], column: str) -> int:
     return int.from_bytes(hashlib.blake2b(str(value).encode(), digest_size=8).digest(), "big")
 
 
-def choose(store: Encodings, data: Data) -> Choice:
+def choose(store: Encodings, data: Data, replay: Replay | None = None) -> Choice:
     exact = _exact(store) if data.dedup and data.dedup.exact else _none(store)
     near = _near(store, data.dedup.near.threshold_percent / 100) if data.dedup and data.dedup.near else _none(store)
     near &= ~exact
     kept = ~(exact | near)
+    replayed = store.sources == len(data.train) + len(data.validation.sources or ()) if replay else _none(store)
     if data.validation.sources:
         chosen = store.held_out
         shared = np.isin(store.digests, np.unique(store.digests[store.held_out])) & ~store.held_out
     else:
         percent = DEFAULT_PERCENT if data.validation.percent is None else data.validation.percent
-        digests = held_out((int(d) for d in store.digests[kept]), percent)
+        digests = held_out((int(d) for d in store.digests[kept & ~replayed]), percent)
         chosen = np.isin(store.digests, np.array(sorted(digests), dtype=np.uint64))
-        shared = _none(store)
-    train = np.flatnonzero(kept & ~chosen & ~shared)
+        shared = chosen & replayed
+        chosen = chosen & ~replayed
+    train = np.flatnonzero(kept & ~chosen & ~shared & ~replayed)
     if data.balance:
         train = _balanced(store, train, data.balance.strategy)
+    train = _weighted(store, train, data)
+    again = _again(store, np.flatnonzero(kept & ~shared & replayed), len(train), replay.percent if replay else 0)
     return Choice(
-        _weighted(store, train, data),
+        np.concatenate([train, again]) if len(again) else train,
         np.flatnonzero(kept & chosen),
         overlapping=int((shared & kept).sum()),
         duplicates=int(exact.sum()),
         near_duplicates=int(near.sum()),
+        replayed=len(again),
     )
+
+
+def _again(store: Encodings, rows: Rows, others: int, percent: int) -> Rows:
+    """Some of the rows, or all of them several times, in the order of the data."""
+    if not len(rows) or not others:
+        return rows[:0]
+    wanted = replay_count(others, percent)
+    copies = np.full(len(rows), wanted // len(rows), dtype=np.int64)
+    copies[np.argsort(_mixed(store.digests[rows]), kind="stable")[: wanted % len(rows)]] += 1
+    return np.repeat(rows, copies)
 
 
 def _none(store: Encodings) -> npt.NDArray[np.bool_]:

@@ -95,6 +95,7 @@ def page(report: dict[str, Any]) -> str:
         "train": "trained on in an epoch (rows)",
     }
     lines += [f"| {text} | {counts[key]:,} |" for key, text in words.items()]
+    lines += [f"| of these replayed (spec.retention) | {counts['replayed']:,} |"] if counts.get("replayed") else []
     lines += [f"| left out by {name} | {count:,} |" for name, count in report["leftOutBy"].items() if count]
     lines += [f"| cleaned by {name} | {count:,} |" for name, count in report["cleanedBy"].items() if count]
     lines += ["", "## Sources", "", "| source | rows | tokens | in an epoch | held out |", "|---|---|---|---|---|"]

@@ -63,6 +63,8 @@ class Counts:
     """Rows of one epoch: records, or their parts, as often as weights and balance repeat them."""
     validation: int = 0
     target_tokens: int = 0
+    replayed: int = 0
+    """Of the training rows, those of spec.retention.replay."""
 
     @property
     def truncated_percent(self) -> float:
@@ -132,7 +134,8 @@ def load_splits(
     beat = heartbeat or (lambda _count: None)
     made_once(place, lambda work: _encode(config, folder, work, Encoder(tokenizer, data.train_on), beat), beat)
     store = Encodings(place)
-    choice = choose(store, data)
+    replay = config.spec.retention.replay if config.spec.retention else None
+    choice = choose(store, data, replay)
     train, validation = choice.train, choice.validation
     counts = Counts(
         **store.counts,
@@ -142,7 +145,16 @@ def load_splits(
         train=len(train),
         validation=len(validation),
         target_tokens=int(store.targets.sum()),
+        replayed=choice.replayed,
     )
+    if replay and not choice.replayed and len(train):
+        raise DataError(
+            "spec.retention.replay.data",
+            f"spec.retention.replay.data: {replay.data.uri} holds no record to replay that is not held out, dropped "
+            f"(longer than data.maxLength = {data.max_length}), filtered out or a duplicate; name other records, or "
+            "remove spec.retention.replay",
+            reason="NoRecords",
+        )
     if not len(train):
         raise DataError(
             "spec.data.train",
@@ -195,6 +207,8 @@ def _key(config: RunConfig, folder: Path, tokenizer: Any) -> str:
         "whole": _whole(config),
         "tokenizer": [tokenizer.name_or_path, len(tokenizer), str(tokenizer.chat_template)],
     }
+    if config.spec.retention and config.spec.retention.replay:
+        form["replay"] = config.spec.retention.replay.data.to_wire()
     return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -250,7 +264,10 @@ class _Into:
             record = self.refiner.apply(located.record)
             if record is None:
                 return False
-            group = group_of(located.document, self.data.balance.column) if self.data.balance else None
+            group = None
+            if self.data.balance:
+                # What is replayed is not balanced, and need not have the column.
+                group = 0 if named.replayed else group_of(located.document, self.data.balance.column)
             pair = (record.chosen, record.rejected) if isinstance(record, Preference) else (record,)
             encoded = [self.encoder.encode(answer) for answer in pair]
         except (NotEncodable, BadRecord) as error:

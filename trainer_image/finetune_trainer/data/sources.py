@@ -30,6 +30,8 @@ class NamedSource:
     """The name of its folder in the local copy."""
     source: DataSource
     held_out: bool
+    replayed: bool = False
+    """Mixed into the training records at a percentage, and never held out."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,16 @@ class SourceFile:
 
 
 def named_sources(config: RunConfig) -> list[NamedSource]:
-    """Training sources, then validation sources, in the order of the spec."""
-    data = config.spec.data
+    """Training sources, then validation sources, in the order of the spec; then what is replayed."""
+    data, retention = config.spec.data, config.spec.retention
     train = [NamedSource(f"spec.data.train[{i}]", f"train-{i}", s, False) for i, s in enumerate(data.train)]
     held_out = [
         NamedSource(f"spec.data.validation.sources[{i}]", f"validation-{i}", s, True)
         for i, s in enumerate(data.validation.sources or [])
     ]
-    return train + held_out
+    replay = retention.replay if retention else None
+    replayed = [NamedSource("spec.retention.replay.data", "replay-0", replay.data, False, True)] if replay else []
+    return train + held_out + replayed
 
 
 def list_files(config: Tenant, named: NamedSource) -> list[SourceFile]:

@@ -27,3 +27,8 @@ def held_out(digests: Iterable[int], percent: int) -> frozenset[int]:
     elif len(chosen) == len(distinct):
         chosen.discard(min(distinct))
     return frozenset(chosen)
+
+
+def replay_count(rows: int, percent: int) -> int:
+    """So many beside `rows` others are `percent` of all; at least one."""
+    return max(1, round(rows * percent / (100 - percent)))

@@ -48,6 +48,7 @@ from finetune_trainer.objectives.distill import Distill, load_teacher
 from finetune_trainer.objectives.dpo import has_base_inside
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.reference import with_reference
+from finetune_trainer.retention.choose import terms_of
 
 
 def assemble(
@@ -99,6 +100,7 @@ def assemble(
     if isinstance(objective, Distill):
         objective.teacher = load_teacher(spec, places.teacher, strategy.model, place.device)
         heart.beat()
+    terms = terms_of(spec, strategy, place)
     start = resume.begin(channel, plan, strategy, place, agreement)
     if rows.packed:
         with strategy.precision():
@@ -131,7 +133,7 @@ def assemble(
         )
 
     regularise(spec.training.regularization, strategy.model, pad)
-    stepper = Stepper(spec, strategy, objective, train, plan, place, heart, pad)
+    stepper = Stepper(spec, strategy, objective, train, plan, place, heart, pad, terms)
     return Loop(
         config,
         plan,

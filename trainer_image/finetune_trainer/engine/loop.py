@@ -139,11 +139,11 @@ class Loop:
             skipped = self._guard.skipped
             self._reporter.step(self._step, loss=self._loss, skipped=skipped, seconds=seconds, tokens=result.tokens)
             self._reporter.waited(result.data_seconds, seconds)
+            self._reporter.retained(result.retention)
         if self._lead and result.skipped:
             log.warning("batch left out", step=self._step, reason=result.skipped, skipped=self._guard.skipped)
         if self._lead:
-            epoch = self._step / self._plan.steps_per_epoch
-            self._lead.metrics.write(self._step, of_step(result, seconds, epoch))
+            self._lead.metrics.write(self._step, of_step(result, seconds, self._step / self._plan.steps_per_epoch))
 
     def _name_slowest(self, agreed: Agreed) -> None:
         found = self._straggler.note(*unpacked(agreed.slow, agreed.fast)) if self._plan.world_size > 1 else None

@@ -20,6 +20,7 @@ def of_step(result: StepResult, seconds: float, epoch: float) -> dict[str, float
     return {
         "loss": result.loss,
         **result.parts,
+        **result.retention,
         "learningRate": result.rate,
         "gradNorm": result.grad_norm,
         "tokensPerSecond": round(result.tokens / max(seconds, 1e-9), 1),

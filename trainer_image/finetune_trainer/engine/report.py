@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from finetune_api.reports import CheckpointReport, Stage
@@ -67,6 +68,12 @@ class Reporter:
         with self._lock:
             self._data_wait = _smooth(self._data_wait, 100 * data_seconds / max(seconds, 1e-9))
             self._fields["dataWaitPercent"] = round(self._data_wait, 2)
+
+    def retained(self, terms: Mapping[str, float]) -> None:
+        """What was added to the loss against forgetting."""
+        if terms:
+            with self._lock:
+                self._fields["retention"] = {name: round(value, 6) for name, value in terms.items()}
 
     def settled(self, *, strategy: str, why: str, attention: str) -> None:
         """What Auto came to."""

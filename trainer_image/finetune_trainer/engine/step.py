@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,6 +23,7 @@ from finetune_trainer.engine.split import Phase, Split
 from finetune_trainer.engine.straggler import Stopwatch
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.objectives.base import Objective, Sums
+from finetune_trainer.retention.base import Term
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class StepResult:
     """Seconds by phase; on a GPU of a step before."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """What the objective tells beside its loss."""
+    retention: Mapping[str, float] = field(default_factory=dict)
+    """What was minimised besides, by term."""
 
 
 class Stepper:
@@ -55,9 +58,10 @@ class Stepper:
         place: Place,
         heart: Heart,
         pad_id: int,
+        terms: Sequence[Term] = (),
     ) -> None:
         self._spec, self._strategy, self._plan, self._place, self._heart = spec, strategy, plan, place, heart
-        self._objective = objective
+        self._objective, self._terms = objective, terms
         order = Order(plan, spec.training.seed)
         cuda = place.device.type == "cuda"
         self._loader = Loader(objective, examples, order, place.rank, pad_id, lockstep=strategy.lockstep, pin=cuda)
@@ -75,6 +79,7 @@ class Stepper:
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
         totals = torch.zeros(1 + len(self._objective.parts), dtype=torch.float64, device=self._place.device)
         self.busy.start()
+        kept = [term.add(self._strategy, step) for term in self._terms]
         for number, micro in enumerate(load.micros, start=1):
             seed_micro_batch(training.seed, load.epoch, load.batch, micro.position)
             split.enter(Phase.DATA)
@@ -89,7 +94,11 @@ class Stepper:
         self.busy.stop()
         split.enter(Phase.REDUCE)
         norm = self._strategy.norm()
+        if kept:
+            totals = torch.cat([totals, torch.stack(kept).double()])
         dist.all_reduce(totals)
+        terms = totals[len(totals) - len(kept) :].tolist()
+        totals = totals[: len(totals) - len(kept)]
         loss, *parts = (total / load.weight for total in totals.tolist())
         result = StepResult(
             loss,
@@ -99,6 +108,7 @@ class Stepper:
             load.targets,
             data_seconds=self._loader.waited,
             parts=dict(zip(self._objective.parts, parts, strict=True)),
+            retention={term.name: value for term, value in zip(self._terms, terms, strict=True)},
         )
         split.enter(Phase.OPTIMIZER)
         skipped = self.guard.judge(step + 1, loss=result.loss, norm=result.grad_norm, rate=rate)

@@ -9,7 +9,7 @@ from finetune_api.method import ALL_LINEAR, IA3, LoRA, MethodType
 from finetune_api.objective import MEASURED, ObjectiveType, objective_of
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
-from finetune_trainer.data.split import DEFAULT_PERCENT, held_out
+from finetune_trainer.data.split import DEFAULT_PERCENT, held_out, replay_count
 from finetune_trainer.engine.plan import BatchPlan, plan_batches
 from finetune_trainer.model.estimate.shapes import linear_modules, matches
 from finetune_trainer.model.estimate.trained import LOW_RANK, trained_extents
@@ -132,7 +132,9 @@ def training_rows(spec: FineTuneJobSpec, sample: Sample) -> int:
     left = [(d, w) for d, w in zip(sample.train, sample.weights, strict=True) if d not in out]
     if spec.data.dedup and spec.data.dedup.exact:
         left = list({digest: (digest, weight) for digest, weight in reversed(left)}.values())
-    return round(sum(weight for _, weight in left))
+    rows = round(sum(weight for _, weight in left))
+    replay = spec.retention.replay if spec.retention else None
+    return rows + (replay_count(rows, replay.percent) if replay and sample.replayed else 0)
 
 
 def world_size(config: RunConfig) -> int:

@@ -35,6 +35,7 @@ class Sample:
     weights: list[float] = field(default_factory=list)
     """How often each of them comes in an epoch."""
     held_out: int = 0
+    replayed: int = 0
     conversations: int = 0
     malformed: int = 0
     filtered: int = 0
@@ -84,6 +85,14 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
             taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec), refiner, ids)
     sample.duplicates = len(sample.train) - len(set(sample.train))
     sample.malformed, sample.filtered = bad.count, sum(refiner.left_out.values())
+    if config.spec.retention and config.spec.retention.replay and not sample.replayed and sample.complete:
+        raise Problem(
+            ExitCode.DATA_INVALID,
+            Reason.NO_RECORDS,
+            "spec.retention.replay.data",
+            f"{config.spec.retention.replay.data.uri} holds no usable record to replay: write records into it, correct "
+            "the URI, or remove spec.retention.replay",
+        )
     if not sample.train and sample.complete:
         raise Problem(
             ExitCode.DATA_INVALID,
@@ -159,6 +168,8 @@ def _read_file(
             sample.conversations += isinstance(answer, Conversation)
             if named.held_out:
                 sample.held_out += 1
+            elif named.replayed:
+                sample.replayed += 1
             else:
                 sample.train.append(digest)
                 sample.weights.append(weight)

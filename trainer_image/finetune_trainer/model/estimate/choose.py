@@ -9,6 +9,7 @@ from finetune_api.allowed import ddp_only
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA, Method, MethodType
 from finetune_api.parallelism import CUTS_PARAMETERS, StrategyName
+from finetune_api.retention import needs_whole
 from finetune_api.training import WHOLE_STATE, ActivationCheckpointing
 from finetune_trainer.model.estimate.memory import memory
 from finetune_trainer.model.estimate.setting import Setting
@@ -39,7 +40,7 @@ def setting_for(
 
 def without_estimate(spec: FineTuneJobSpec, *, world: int, on_gpu: bool) -> tuple[StrategyName, str] | None:
     """The strategy and why, where no memory has to be counted for it."""
-    wanted, whole = spec.parallelism.strategy, ddp_only(spec.method)
+    wanted, whole = spec.parallelism.strategy, ddp_only(spec.method) or needs_whole(spec.retention)
     if wanted is not StrategyName.AUTO:
         return wanted, "spec.parallelism.strategy names it"
     if spec.training.optimizer.type in WHOLE_STATE:
@@ -140,7 +141,8 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
         full = "training.activationCheckpointing: Full"
         yield "recompute", full, spec, replace(setting, recompute=True)
         yield "recompute", f"{one}{full}", spec, replace(smallest, recompute=True)
-    cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE and ddp_only(spec.method) is None
+    whole = ddp_only(spec.method) or needs_whole(spec.retention)
+    cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE and whole is None
     if setting.strategy not in CUTS_PARAMETERS and setting.world > 1 and cut:
         yield "shard", "parallelism.strategy: FSDP", spec, _cut(setting, setting.world)
         yield "shard", f"{one}parallelism.strategy: FSDP", spec, _cut(smallest, setting.world)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA
 from finetune_api.parallelism import ZERO_STAGES
+from finetune_api.retention import copies
 from finetune_api.training import Precision
 from finetune_trainer.model.estimate import teacher, zero
 from finetune_trainer.model.estimate.optimizer import state_bytes
@@ -121,7 +122,7 @@ def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resti
         layer = max(1, (model.parameters - outside) // Shape.of(model).layers)
         # Two layers gathered (one in use, one on its way), what lies outside them, one layer's gradients to be cut.
         return compute * (2 * layer + outside) + (FP32 * layer if trains_all(spec) else 0)
-    return (FP32 * trained if setting.world > 1 else 0) + cast
+    return (FP32 * trained if setting.world > 1 else 0) + cast + copies(spec.retention) * FP32 * trained
 
 
 def _cast_parameters(model: ModelInfo, *, recompute: bool) -> int:

@@ -108,7 +108,7 @@ def teacher_of(spec: HasObjective) -> Teacher | None:
 MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {
     ObjectiveType.SFT: (Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
     ObjectiveType.PRETRAIN: (Metric.LOSS, Metric.PERPLEXITY),
-    ObjectiveType.DISTILL: (Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
+    ObjectiveType.DISTILL: (Metric.DIVERGENCE, Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
     ObjectiveType.DPO: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
 }
 """What held-out records are measured by, and a gate can ask for."""

@@ -17,6 +17,7 @@ class Metric(StrEnum):
     EXACT_MATCH = "exactMatch"
     PREFERENCE_ACCURACY = "preferenceAccuracy"
     REWARD_MARGIN = "rewardMargin"
+    DIVERGENCE = "divergence"
 
 
 class Gate(ApiModel):

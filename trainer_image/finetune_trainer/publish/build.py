@@ -24,6 +24,7 @@ from finetune_trainer.engine.model import load_base, load_tokenizer, pad_id
 from finetune_trainer.engine.rows import held_out_rows
 from finetune_trainer.publish import check, export
 from finetune_trainer.publish.cache import write_metrics
+from finetune_trainer.publish.divergence import taught_by
 from finetune_trainer.publish.kind import ADAPTER, MERGED
 from finetune_trainer.publish.measure import Measure
 from finetune_trainer.publish.reference import make_reference
@@ -74,7 +75,13 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
 
     session.enter("Evaluating")
     measure = Measure(
-        spec, held_out_rows(spec, splits.validation), tokenizer, pad_id(tokenizer), device, session.progress()
+        spec,
+        held_out_rows(spec, splits.validation),
+        tokenizer,
+        pad_id(tokenizer),
+        device,
+        session.progress(),
+        distill=taught_by(session.config, session.places.teacher, exported, device) if splits.validation else None,
     )
     last = measure.model(exported.to(dtype), "final")
     del exported

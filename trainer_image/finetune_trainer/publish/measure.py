@@ -17,8 +17,9 @@ from finetune_api.manifests import MetricValue
 from finetune_api.objective import MEASURED, DPOSettings, objective_of
 from finetune_api.publishing import Metric
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.pairs import Pairs
-from finetune_trainer.publish import evaluate, preference
+from finetune_trainer.publish import divergence, evaluate, preference
 
 Measured = dict[str, tuple[float, int]]
 """Name → (value, samples)."""
@@ -36,6 +37,9 @@ class Measure:
     asked: dict[str, preference.LogProbs] = field(default_factory=dict)
     """What each model said of pairs: they are judged by two models together."""
 
+    distill: Distill | None = None
+    """With its teacher, of objective Distill."""
+
     def model(self, model: Any, name: str) -> Measured:
         """Everything the spec asks for; empty without held-out records. Raises RunError (72) for a loss of NaN."""
         evaluation = self.spec.evaluation
@@ -45,6 +49,8 @@ class Measure:
         if isinstance(self.held_out, Pairs):
             self.asked[name] = self._of_pairs(self.held_out, model, name)
             return found
+        if self.distill is not None:
+            found[Metric.DIVERGENCE.value] = self._from_teacher(self.distill, model, name)
         if evaluation.perplexity:
             loss, tokens = evaluate.held_out_loss(
                 model, self.held_out, self.pad_id, self.device, partial(self.progress, f"loss of {name}")
@@ -71,6 +77,19 @@ class Measure:
                 progress=partial(self.progress, f"samples of {name}"),
             )
             found[Metric.EXACT_MATCH.value] = (share, len(wanted))
+        return found
+
+    def _from_teacher(self, distill: Distill, model: Any, name: str) -> tuple[float, int]:
+        found = divergence.held_out_divergence(
+            model,
+            distill,
+            self.held_out,
+            pad_id=self.pad_id,
+            device=self.device,
+            progress=partial(self.progress, f"divergence of {name}"),
+        )
+        if name == "final" and not math.isfinite(found[0]):
+            raise RunError(ExitCode.DIVERGED, f"the final model's divergence is {found[0]}; training diverged")
         return found
 
     def _of_pairs(self, pairs: Pairs, model: Any, name: str) -> preference.LogProbs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from finetune_api.parallelism import StrategyName
 from finetune_artifacts import open_store
 from finetune_trainer.engine import model as models
 from finetune_trainer.engine.batch import Batch
-from finetune_trainer.engine.loss import target_loss_sum
 from finetune_trainer.engine.strategy.ddp import DDP
 from finetune_trainer.model.estimate.memory import Parts, memory
 from finetune_trainer.model.estimate.setting import Setting
 from finetune_trainer.model.inspect import inspect_model
+from finetune_trainer.objectives import choose as objectives
+from finetune_trainer.objectives.distill import Distill, load_teacher
 from tests.trainer import small
 from tests.trainer.live import Live
 
@@ -38,13 +39,18 @@ class Case:
     targets: str = "AllLinear"
     precision: str = "FP32"
     recompute: bool = False
+    distill: str | None = None
+    """Its loss; the teacher is as large as the student."""
+    weight: str = "1"
 
     def __str__(self) -> str:
         method = "Full" if self.full else f"LoRA r{self.rank} {self.targets}"
         return (
             f"{method}, {self.precision}, hidden {self.hidden}, {self.layers} layers, {self.heads}/{self.keys} heads, "
             f"inner {self.inner}, vocabulary {self.vocabulary}, {self.micro_batch}x{self.length} tokens, "
-            f"accumulation {self.accumulation}" + (", activations computed again" if self.recompute else "")
+            f"accumulation {self.accumulation}"
+            + (", activations computed again" if self.recompute else "")
+            + (f", distilled by {self.distill} with weight {self.weight}" if self.distill else "")
         )
 
 
@@ -69,7 +75,14 @@ def save(case: Case, folder: Path) -> Path:
 def spec_of(case: Case, root: Path) -> FineTuneJobSpec:
     lora = {"rank": case.rank, "targetModules": case.targets.split(",")}
     method: dict[str, Any] = small.FULL if case.full else {"type": "LoRA", "lora": lora}
-    changes = {"method": method, "data": {"maxLength": case.length}, "training": {"precision": case.precision}}
+    changes: dict[str, Any] = {
+        "method": method,
+        "data": {"maxLength": case.length},
+        "training": {"precision": case.precision},
+    }
+    if case.distill:
+        settings = {"teacher": {"uri": f"file://{root}/base"}, "loss": case.distill, "weight": case.weight}
+        changes["objective"] = {"type": "Distill", "distill": settings}
     return small.config(root, changes).spec
 
 
@@ -85,7 +98,8 @@ def estimated(case: Case, root: Path) -> Parts:
         length=case.length,
         recompute=case.recompute,
     )
-    return memory(inspect_model(store, list(store.list())), spec_of(case, root), setting)
+    model = inspect_model(store, list(store.list()))
+    return memory(replace(model, teacher=model if case.distill else None), spec_of(case, root), setting)
 
 
 def measured(case: Case, root: Path) -> int:
@@ -96,13 +110,17 @@ def measured(case: Case, root: Path) -> int:
         strategy = DDP(spec, models.build(spec, root / "base", cpu, models.Form(recompute=case.recompute)), cpu)
         live.count(strategy.model.parameters())
         live.count(strategy.model.buffers())
+        objective = objectives.choose(spec)
+        if isinstance(objective, Distill):
+            objective.teacher = load_teacher(spec, root / "base", strategy.model, cpu)
+            live.count(objective.teacher.parameters())
         for _ in range(2):
             live.peak = live.now
             for index in range(case.accumulation):
                 ids = torch.randint(case.vocabulary, (case.micro_batch, case.length))
                 batch = Batch(ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
                 with strategy.precision():
-                    loss = target_loss_sum(strategy.model, batch)
+                    loss = objective.sums(strategy.model, batch).loss
                 strategy.backward(loss, last=index == case.accumulation - 1)
             strategy.update(1e-4, 1.0, strategy.norm())
     return live.peak

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune_api import runconfig as rc
 from finetune_api.exitcodes import ExitCode
 from finetune_api.reports import LastWords
 from finetune_artifacts import open_store
@@ -19,9 +20,9 @@ from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.files import read_json, write_atomic
 from finetune_trainer.common.lastwords import store_last_words, write_termination
 from finetune_trainer.common.log import event
-from finetune_trainer.common.models import fetch_model
+from finetune_trainer.common.models import fetch_model, fetch_teacher
 from finetune_trainer.common.stores import open_for
-from tests.trainer import runs
+from tests.trainer import runs, small
 
 CONFIG = runs.config(Path("/store"), runs.spec(Path("/m"), Path("/d")))
 
@@ -193,3 +194,25 @@ def test_the_launcher_needs_no_torch_before_the_ranks_start() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_teacher_is_fetched_with_its_own_credentials_and_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "config.json").write_text("{}")
+    monkeypatch.setenv(rc.SECRETS_DIR_ENV, str(tmp_path / "secrets"))
+    source = {"uri": f"file://{tmp_path}/teacher", "secretRef": {"name": "teacher-s3"}}
+    config = small.config(tmp_path, {"objective": {"type": "Distill", "distill": {"teacher": source}}})
+    with pytest.raises(RunError, match="the Secret 'teacher-s3' for file://"):
+        fetch_teacher(config, tmp_path / "there", lambda _bytes: None)
+    (tmp_path / "secrets" / "teacher-s3").mkdir(parents=True)
+    (tmp_path / "secrets" / "teacher-s3" / "AWS_ACCESS_KEY_ID").write_text("x")
+    found = fetch_teacher(config, tmp_path / "there", lambda _bytes: None)
+    assert found is not None
+    assert (found / "config.json").read_text() == "{}"
+    pinned = config.model_copy(update={"teacher_revision": "sha256:other"})
+    with pytest.raises(RunError, match=r"the teacher at .* changed since preflight") as refused:
+        fetch_teacher(pinned, tmp_path / "elsewhere", lambda _bytes: None)
+    assert refused.value.reason == "TeacherChanged"
+    assert fetch_teacher(small.config(tmp_path), tmp_path / "none", lambda _bytes: None) is None

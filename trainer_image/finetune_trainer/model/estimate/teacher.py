@@ -13,7 +13,7 @@ from finetune_trainer.model.estimate.shapes import Shape
 from finetune_trainer.model.inspect import ModelInfo
 
 FP32, HALF = 4, 2
-_KL, _JSD, _MIXED = 3, 6, 1
+_KL, _JSD, _MIXED = 3, 7, 1
 """Tensors of fp32, positions by vocabulary, beside the three of SFT: the teacher's log-probabilities and what the
 divergence keeps of both; the log-softmax of SFT's share where `weight` leaves it one."""
 

@@ -11,11 +11,19 @@ from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
 from finetune_api.data import Data, DataSource
-from finetune_api.method import MethodType
+from finetune_api.method import MUTATES_BASE, Method, MethodType
 from finetune_api.objective import ObjectiveType
 
 ANCHORED = (MethodType.FULL_FINE_TUNE, MethodType.FREEZE)
 """Methods whose trained weights are the base's own, so that their distance from the base means something."""
+NO_BASE_INSIDE = (
+    MethodType.PREFIX,
+    MethodType.PROMPT,
+    MethodType.P_TUNING,
+    MethodType.P_TUNING_V2,
+    MethodType.BOTTLENECK,
+)
+"""Methods beside ANCHORED whose model does not give the base's answers with its adapter turned off."""
 OBJECTIVES = (ObjectiveType.SFT, ObjectiveType.PRETRAIN)
 """Objectives that retention has been proven with."""
 
@@ -35,12 +43,25 @@ class Replay(ApiModel):
     ]
 
 
+class KLToBase(ApiModel):
+    """The model's predictions are held near the base's, on records of what it is not to forget."""
+
+    weight: Annotated[PositiveDecimal, Field(description="Of the term beside the loss. 0.1 to 1 are common.")]
+    data: Annotated[
+        DataSource,
+        Field(
+            description="Each step reads a quarter as many rows of it as globalBatchSize says. Their answers say where "
+            "predictions are compared, and are not learned."
+        ),
+    ]
+
+
 class Retention(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             cel(
-                "has(self.l2sp) || has(self.replay)",
-                "retention needs a term: set l2sp or replay, or remove the block",
+                "has(self.l2sp) || has(self.klToBase) || has(self.replay)",
+                "retention needs a term: set l2sp, klToBase or replay, or remove the block",
             )
         )
     )
@@ -55,6 +76,7 @@ class Retention(ApiModel):
         ]
         | None
     ) = Field(default=None, alias="l2sp")
+    kl_to_base: KLToBase | None = Field(default=None, alias="klToBase")
     replay: Replay | None = None
 
 
@@ -69,21 +91,22 @@ class HasRetention(Protocol):
 def all_sources(spec: HasRetention) -> list[DataSource]:
     """Every data source that a spec names: what a pod has to be able to read."""
     found: list[DataSource] = [*spec.data.train, *(spec.data.validation.sources or ())]
-    if spec.retention and spec.retention.replay:
-        found.append(spec.retention.replay.data)
-    return found
+    blocks = (spec.retention.replay, spec.retention.kl_to_base) if spec.retention else ()
+    return found + [block.data for block in blocks if block]
 
 
 def needs_whole(retention: Retention | None) -> str | None:
     """Why parameters are not cut over GPUs; None where they may be."""
-    if retention is None or retention.l2sp is None:
+    if retention is None or (retention.l2sp is None and retention.kl_to_base is None):
         return None
-    return "retention.l2sp has been proven under DDP only"
+    return "retention has been proven under DDP only, except replay"
 
 
-def copies(retention: Retention | None) -> int:
+def copies(retention: Retention | None, method: Method) -> int:
     """How many tensors as large as all trained weights are kept beside them."""
-    return int(retention is not None and retention.l2sp is not None)
+    if retention is None or method.type not in ANCHORED:
+        return 0
+    return int(retention.l2sp is not None) + int(retention.kl_to_base is not None)
 
 
 def _in(path: str, names: tuple[str, ...]) -> str:
@@ -91,7 +114,8 @@ def _in(path: str, names: tuple[str, ...]) -> str:
 
 
 _SET = "!has(self.retention) || "
-_TERMS = "!(has(self.retention.l2sp))"
+_TERMS = "!(has(self.retention.l2sp) || has(self.retention.klToBase))"
+_KL = f"{_SET}!has(self.retention.klToBase) || "
 
 RETENTION_RULES = (
     cel(
@@ -101,7 +125,27 @@ RETENTION_RULES = (
     ),
     cel(
         f"{_SET}{_TERMS} || self.parallelism.strategy in ['Auto', 'DDP']",
-        "retention.l2sp needs whole weights: DDP only; set parallelism.strategy: DDP or Auto, or use retention.replay",
+        "retention needs whole weights, except replay: DDP only; set parallelism.strategy: DDP or Auto, or use "
+        "retention.replay alone",
+        ".retention",
+    ),
+    cel(
+        f"{_KL}!has(self.method) || !({_in('self.method.type', NO_BASE_INSIDE)})",
+        f"methods {', '.join(NO_BASE_INSIDE)} cannot be asked what the base says: remove retention.klToBase, use "
+        "retention.replay, or set method.type: LoRA",
+        ".retention",
+    ),
+    cel(
+        f"{_KL}!has(self.method) || !has(self.method.lora) || !has(self.method.lora.init) || "
+        f"!({_in('self.method.lora.init', tuple(sorted(MUTATES_BASE)))})",
+        f"lora.init {' and '.join(sorted(MUTATES_BASE))} change the base that retention.klToBase compares with; remove "
+        "lora.init, or use retention.replay",
+        ".retention",
+    ),
+    cel(
+        f"{_KL}!has(self.training.regularization) || !has(self.training.regularization.neftuneAlpha)",
+        "NEFTune's noise would be told from the base's answers by retention.klToBase; remove "
+        "training.regularization.neftuneAlpha",
         ".retention",
     ),
     cel(

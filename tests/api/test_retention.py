@@ -14,6 +14,7 @@ from tests.api.test_allowed import refusals
 
 KEPT = {"uri": "s3://artifacts/kept.jsonl", "secretRef": {"name": "kept"}}
 REPLAY = {"replay": {"data": KEPT, "percent": 10}}
+KL = {"klToBase": {"weight": "1", "data": KEPT}}
 FULL, LORA = {"type": "FullFineTune"}, {"type": "LoRA"}
 
 
@@ -33,6 +34,14 @@ def spec(**changes: Any) -> FineTuneJobSpec:
         ({"retention": {"l2sp": "1"}, "method": FULL, "parallelism": {"strategy": "ZeRO2"}}, "DDP only"),
         ({"retention": {"l2sp": "1"}, "method": FULL, "parallelism": {"strategy": "FSDP"}}, "DDP only"),
         ({"retention": REPLAY, "method": LORA, "objective": {"type": "DPO"}}, "set one of these"),
+        ({"retention": KL, "method": LORA, "parallelism": {"strategy": "FSDP"}}, "DDP only"),
+        ({"retention": KL, "method": {"type": "Prompt"}}, "cannot be asked what the base says"),
+        ({"retention": KL, "method": {"type": "Bottleneck"}}, "set method.type: LoRA"),
+        ({"retention": KL, "method": {"type": "LoRA", "lora": {"init": "PiSSA"}}}, "remove lora.init"),
+        (
+            {"retention": KL, "method": LORA, "training": {"regularization": {"neftuneAlpha": "5"}}},
+            "remove training.regularization.neftuneAlpha",
+        ),
     ],
 )
 def test_what_does_not_work_is_refused_with_a_way_out(changes: dict[str, Any], words: str) -> None:
@@ -46,6 +55,9 @@ def test_what_does_not_work_is_refused_with_a_way_out(changes: dict[str, Any], w
         {"retention": {"l2sp": "0.01"}, "method": FULL},
         {"retention": {"l2sp": "1", **REPLAY}, "method": {"type": "Freeze"}, "objective": {"type": "Pretrain"}},
         {"retention": REPLAY, "method": LORA, "parallelism": {"strategy": "FSDP"}},
+        {"retention": KL, "method": LORA},
+        {"retention": {**KL, "l2sp": "0.1", **REPLAY}, "method": FULL},
+        {"retention": KL, "method": {"type": "IA3"}, "training": {"regularization": {"dropout": "0.1"}}},
         {"retention": REPLAY, "method": {"type": "Prompt"}, "objective": {"type": "SFT"}},
     ],
 )
@@ -55,7 +67,13 @@ def test_what_works_is_admitted(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "block",
-    [{"l2sp": "0"}, {"l2sp": "-1"}, {"replay": {"percent": 10}}, {"replay": {"data": KEPT, "percent": 91}}],
+    [
+        {"l2sp": "0"},
+        {"l2sp": "-1"},
+        {"replay": {"percent": 10}},
+        {"replay": {"data": KEPT, "percent": 91}},
+        {"klToBase": {"data": KEPT, "weight": "0"}},
+    ],
 )
 def test_numbers_without_a_meaning_are_refused(block: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -72,6 +90,7 @@ def test_on_the_wire_it_has_the_names_of_the_contract() -> None:
 def test_its_sources_are_among_all_sources() -> None:
     assert [source.uri for source in all_sources(spec())] == ["s3://artifacts/train.jsonl"]
     assert all_sources(spec(retention=REPLAY))[-1].uri == KEPT["uri"]
+    assert len(all_sources(spec(retention={**KL, **REPLAY}))) == 3
 
 
 def test_it_is_part_of_the_run_only_where_it_is_set() -> None:
@@ -86,7 +105,10 @@ def test_it_is_part_of_the_run_only_where_it_is_set() -> None:
 
 def test_what_is_kept_beside_the_weights_is_said() -> None:
     assert needs_whole(None) is None
-    assert copies(None) == copies(spec(retention=REPLAY).retention) == 0
+    assert copies(None, spec().method) == copies(spec(retention=REPLAY).retention, spec().method) == 0
     l2sp = spec(retention={"l2sp": "1"}).retention
-    assert copies(l2sp) == 1
-    assert "l2sp" in (needs_whole(l2sp) or "")
+    assert copies(l2sp, spec().method) == 1
+    both = spec(retention={"l2sp": "1", "klToBase": {"weight": "1", "data": KEPT}}).retention
+    assert copies(both, spec().method) == 2
+    assert copies(both, spec(method=LORA).method) == 0
+    assert "DDP" in (needs_whole(l2sp) or "")

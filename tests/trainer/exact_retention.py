@@ -56,7 +56,9 @@ def terms(folder: Path) -> dict[str, dict[str, Any]]:
     """By name, each alone: what method it is for, and the block."""
     kept = {"uri": f"file://{folder}/tiny/data/kept.jsonl"}
     return {
-        "l2sp": {**FULL, "retention": {"l2sp": "20"}},
+        "l2sp": {**FULL, "retention": {"l2sp": "10"}},
+        "kl-full": {**FULL, "retention": {"klToBase": {"weight": "1", "data": kept}}},
+        "kl-lora": {**LORA, "retention": {"klToBase": {"weight": "1", "data": kept}}},
         "replay": {**FULL, "retention": {"replay": {"data": kept, "percent": 30}}},
     }
 

@@ -82,7 +82,7 @@ def test_it_is_the_same_every_time_and_told_in_the_report(root: Path) -> None:
 
 def test_nothing_to_replay_is_said_before_and_while_training(root: Path) -> None:
     small.write_jsonl(root / "kept.jsonl", [])
-    with pytest.raises(Problem, match="no usable record to replay"):
+    with pytest.raises(Problem, match="no usable record: write"):
         read_sample(config(root, 10), list_sources(config(root, 10)))
     with pytest.raises(DataError, match="no record to replay"):
         load(root, 10)

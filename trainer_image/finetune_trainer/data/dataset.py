@@ -216,7 +216,7 @@ def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heart
     data = config.spec.data
     bad, refiner = BadRecords(data.max_bad_records), Refiner(data)
     with EncodingsWriter(work, data, whole=_whole(config)) as writer:
-        into = _Into(writer, encoder, refiner, bad, accepted(config.spec), data, heartbeat)
+        into = Into(writer, encoder, refiner, bad, accepted(config.spec), data, heartbeat)
         for number, named in enumerate(named_sources(config)):
             into.source(number, named, local_files(folder, named), folder)
         filtered = sum(refiner.left_out.values())
@@ -231,7 +231,7 @@ def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heart
 
 
 @dataclass(frozen=True)
-class _Into:
+class Into:
     """Brings records from files into encodings."""
 
     writer: EncodingsWriter

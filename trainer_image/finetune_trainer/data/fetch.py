@@ -13,7 +13,7 @@ from finetune_api.runconfig import RunConfig
 from finetune_artifacts import NotFound
 from finetune_trainer.common import log
 from finetune_trainer.data.read import DataError
-from finetune_trainer.data.sources import NamedSource, SourceFile, fingerprint, list_files, named_sources
+from finetune_trainer.data.sources import NamedSource, SourceFile, every_source, fingerprint, list_files
 
 Heartbeat = Callable[[int], None]
 """Called with the bytes moved since the last call."""
@@ -24,7 +24,7 @@ def fetch_data(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path:
 
     Raises DataError (66) when a source is gone or changed, ArtifactError when storage fails.
     """
-    listed = [(named, _listed(config, named)) for named in named_sources(config)]
+    listed = [(named, _listed(config, named)) for named in every_source(config)]
     if config.data_fingerprint is not None:
         found = fingerprint(listed)
         if found != config.data_fingerprint:

@@ -8,6 +8,7 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import ObjectiveType, objective_of
 from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.records import Conversation, Document, Preference, Rated, Record, TextPair
+from finetune_trainer.data.sources import NamedSource
 
 Kinds = tuple[type[Record], ...]
 
@@ -30,6 +31,11 @@ _WORDS: dict[type[Record], str] = {
 def accepted(spec: FineTuneJobSpec) -> Kinds:
     """The record types that this job's objective trains on."""
     return TAKES[objective_of(spec).type]
+
+
+def accepted_from(spec: FineTuneJobSpec, named: NamedSource) -> Kinds:
+    """The record types that are of use in one source: what is only read aside is texts, whatever the objective."""
+    return TAKES[ObjectiveType.SFT] if named.aside else accepted(spec)
 
 
 def require(record: Record, kinds: Kinds) -> None:

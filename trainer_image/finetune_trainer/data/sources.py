@@ -19,6 +19,8 @@ from finetune_trainer.common.stores import Tenant, open_for
 from finetune_trainer.data.files import KINDS
 
 _FORMAT = 1
+KL_TO_BASE = "kl-to-base"
+"""Its folder."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class NamedSource:
     held_out: bool
     replayed: bool = False
     """Mixed into the training records at a percentage, and never held out."""
+    aside: bool = False
+    """Read for itself (`data.retained`): neither trained on nor held out."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,18 @@ def named_sources(config: RunConfig) -> list[NamedSource]:
     replay = retention.replay if retention else None
     replayed = [NamedSource("spec.retention.replay.data", "replay-0", replay.data, False, True)] if replay else []
     return train + held_out + replayed
+
+
+def retained_sources(config: RunConfig) -> list[NamedSource]:
+    """What terms against forgetting read."""
+    retention = config.spec.retention
+    kl = retention.kl_to_base if retention else None
+    return [NamedSource("spec.retention.klToBase.data", KL_TO_BASE, kl.data, False, aside=True)] if kl else []
+
+
+def every_source(config: RunConfig) -> list[NamedSource]:
+    """All that a pod fetches."""
+    return named_sources(config) + retained_sources(config)
 
 
 def list_files(config: Tenant, named: NamedSource) -> list[SourceFile]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.chunks import as_file
-from finetune_trainer.data.purpose import Kinds, accepted
+from finetune_trainer.data.purpose import Kinds, accepted_from
 from finetune_trainer.data.read import BadRecords, read_source
 from finetune_trainer.data.records import Conversation, Preference, content_digest
 from finetune_trainer.data.refine import Refiner
-from finetune_trainer.data.sources import NamedSource, SourceFile, list_files, named_sources
+from finetune_trainer.data.sources import NamedSource, SourceFile, every_source, list_files
 from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.preflight.problems import Problem, storage_in_words, waiting
 from finetune_trainer.preflight.reasons import Reason
@@ -36,6 +36,8 @@ class Sample:
     """How often each of them comes in an epoch."""
     held_out: int = 0
     replayed: int = 0
+    fields: set[str] = field(default_factory=set)
+    """Of the sources that have records."""
     conversations: int = 0
     malformed: int = 0
     filtered: int = 0
@@ -51,7 +53,7 @@ class Sample:
 def list_sources(config: RunConfig) -> Listed:
     """Every source with its files. Raises Problem (69) when one has none."""
     listed = []
-    for named in named_sources(config):
+    for named in every_source(config):
         secret = named.source.secret_ref.name if named.source.secret_ref else None
         with storage_in_words(f"{named.field}.uri", secret, missing=Reason.WAITING_FOR_DATASET):
             files = list_files(config, named)
@@ -82,17 +84,18 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
                 sample.complete = False
                 break
             left = None if limit is None else limit - taken
-            taken += _read_file(named, file, budget, left, bad, sample, accepted(config.spec), refiner, ids)
+            taken += _read_file(named, file, budget, left, bad, sample, accepted_from(config.spec, named), refiner, ids)
     sample.duplicates = len(sample.train) - len(set(sample.train))
     sample.malformed, sample.filtered = bad.count, sum(refiner.left_out.values())
-    if config.spec.retention and config.spec.retention.replay and not sample.replayed and sample.complete:
-        raise Problem(
-            ExitCode.DATA_INVALID,
-            Reason.NO_RECORDS,
-            "spec.retention.replay.data",
-            f"{config.spec.retention.replay.data.uri} holds no usable record to replay: write records into it, correct "
-            "the URI, or remove spec.retention.replay",
-        )
+    for named, _files in listed:
+        if (named.replayed or named.aside) and named.field not in sample.fields and sample.complete:
+            raise Problem(
+                ExitCode.DATA_INVALID,
+                Reason.NO_RECORDS,
+                named.field,
+                f"{named.source.uri} holds no usable record: write records of what is not to be forgotten into it, "
+                f"correct the URI, or remove {named.field.removesuffix('.data')}",
+            )
     if not sample.train and sample.complete:
         raise Problem(
             ExitCode.DATA_INVALID,
@@ -164,13 +167,14 @@ def _read_file(
             if ids.is_taken(located.document.get("id"), digest):
                 sample.same_ids.append(f"{located.place} ({located.document['id']!r:.60})")
             sample.records += 1
+            sample.fields.add(named.field)
             answer = record.chosen if isinstance(record, Preference) else record
             sample.conversations += isinstance(answer, Conversation)
             if named.held_out:
                 sample.held_out += 1
             elif named.replayed:
                 sample.replayed += 1
-            else:
+            elif not named.aside:
                 sample.train.append(digest)
                 sample.weights.append(weight)
             if limit is not None and taken >= limit:

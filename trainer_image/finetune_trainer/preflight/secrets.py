@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetune_api.objective import teacher_of
 from finetune_api.runconfig import RunConfig
-from finetune_trainer.data.sources import named_sources
+from finetune_trainer.data.sources import every_source
 from finetune_trainer.preflight.problems import waiting
 from finetune_trainer.preflight.reasons import Reason
 
@@ -18,7 +18,7 @@ def referenced(config: RunConfig) -> dict[str, str]:
     """The Secrets the job needs: name → the first field that names it."""
     spec = config.spec
     named = [("spec.model.secretRef", spec.model.secret_ref)]
-    named += [(f"{n.field}.secretRef", n.source.secret_ref) for n in named_sources(config)]
+    named += [(f"{n.field}.secretRef", n.source.secret_ref) for n in every_source(config)]
     named += [
         ("spec.checkpoint.secretRef", spec.checkpoint.secret_ref),
         ("spec.output.secretRef", spec.output.secret_ref),

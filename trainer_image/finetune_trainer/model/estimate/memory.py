@@ -122,7 +122,7 @@ def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resti
         layer = max(1, (model.parameters - outside) // Shape.of(model).layers)
         # Two layers gathered (one in use, one on its way), what lies outside them, one layer's gradients to be cut.
         return compute * (2 * layer + outside) + (FP32 * layer if trains_all(spec) else 0)
-    return (FP32 * trained if setting.world > 1 else 0) + cast + copies(spec.retention) * FP32 * trained
+    return (FP32 * trained if setting.world > 1 else 0) + cast + copies(spec.retention, spec.method) * FP32 * trained
 
 
 def _cast_parameters(model: ModelInfo, *, recompute: bool) -> int:

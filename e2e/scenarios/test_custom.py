@@ -4,25 +4,14 @@ launcher replaced by the one that the init container writes."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from e2e.cluster import Cluster
 from e2e.images.product import TRAINER
-from e2e.story.narrator import Narrator
 from e2e.story.stage import Stage, attempts, step
 from e2e.story.training import evict
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage(Cluster.current(), Narrator(quiet=True), namespace="custom")
-    stage.set_up()
-    yield stage
-    stage.kubectl("delete", "namespace", stage.namespace, "--wait=false")
 
 
 def trainer(stage: Stage, *args: str) -> dict[str, object]:

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from e2e.cluster import Cluster
-from e2e.story.narrator import Narrator
 from e2e.story.stage import Stage, attempts, step
 from e2e.story.training import evict
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage(Cluster.current(), Narrator(quiet=True), namespace="lifecycle")
-    stage.set_up()
-    yield stage
-    stage.kubectl("delete", "namespace", stage.namespace, "--wait=false")
 
 
 def test_a_suspended_job_gives_everything_back_and_resumes_where_it_was(stage: Stage) -> None:

@@ -11,6 +11,7 @@ import logging
 import random
 import signal
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -54,9 +55,18 @@ def utc_now() -> datetime:
 
 
 class Operator:
-    """`run` returns the process's exit code."""
+    """`run` returns the process's exit code. `learned` is called when everything has been listed once."""
 
-    def __init__(self, options: Options, access: Access, plan: PlanFn, plan_deployment: DeploymentPlanFn) -> None:
+    def __init__(
+        self,
+        options: Options,
+        access: Access,
+        plan: PlanFn,
+        plan_deployment: DeploymentPlanFn,
+        *,
+        learned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._learned = learned
         self._options = options
         self._access = access
         self._plan = plan
@@ -248,6 +258,7 @@ class Operator:
                 text = f"the CRD {crd.plural}.{crd.group} is not installed: kubectl apply -f crds/"
                 raise errors.NotFound(text, status=404)
         await self._resync.round()
+        self._learned()
 
     async def _look_for_gateway_api(self) -> None:
         """Watches begin with the process, so one that finds the Gateway API installed meanwhile makes place."""

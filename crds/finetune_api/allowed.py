@@ -115,6 +115,12 @@ RULES = (
         f"methods {_listed(_UNPACKED)} put something before each record, so records cannot share rows; remove "
         "data.packing: true, or set method.type: LoRA",
     ),
+    cel(
+        "!has(self.training.regularization) || !has(self.training.regularization.labelSmoothing) || "
+        "!has(self.objective) || self.objective.type in ['SFT', 'Pretrain']",
+        "label smoothing belongs to objective.type SFT and Pretrain; remove training.regularization.labelSmoothing",
+        ".training.regularization",
+    ),
     *RETENTION_RULES,
 )
 """Of a FineTuneJob's spec."""

@@ -173,6 +173,16 @@ class Regularization(ApiModel):
         ]
         | None
     ) = None
+    label_smoothing: (
+        Annotated[
+            Share,
+            Field(
+                description="The share of each target token's probability that is spread over the whole vocabulary; "
+                "0.1 is usual. With objective SFT or Pretrain. (Szegedy et al. 2016)"
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Training(ApiModel):

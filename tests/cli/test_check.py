@@ -64,6 +64,11 @@ def test_a_good_one_has_no_problem(tmp_path: Path) -> None:
             "    precision: FP32\n    regularization: {neftuneAlpha: \"5\"}\n  objective: {type: DPO}",
             "the base model that DPO compares with",
         ),
+        (
+            "    precision: FP32",
+            "    precision: FP32\n    regularization: {labelSmoothing: \"0.1\"}\n  objective: {type: DPO}",
+            "label smoothing belongs to objective.type SFT and Pretrain",
+        ),
         ("file:///m", "model", "a relative path is understood by `finetune run`"),
         ("{gpusPerNode: 0}", "{limits: {memory: 3gb}}", "spec.resources.limits.memory: '3gb' is not a quantity"),
         ("maxSteps: 20", "maxSteps: 20\n    maxSteps: 30", "job.yaml:13: spec.training.maxSteps is written twice"),

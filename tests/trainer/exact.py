@@ -145,7 +145,7 @@ def optimizers(ranks: Ranks) -> None:
         ranks.train(f"{run}-middle", 2, wanted)
 
 
-NOISY = {"neftuneAlpha": "5"}
+NOISY = {"neftuneAlpha": "5", "labelSmoothing": "0.1"}
 
 
 def noisy(**training: Any) -> dict[str, Any]:

@@ -23,6 +23,17 @@ def target_loss_sum(model: nn.Module, batch: Batch) -> torch.Tensor:
     return nn.functional.cross_entropy(target_logits(model, batch), batch.labels_n, reduction="sum")
 
 
+def smoothed_loss_sums(model: nn.Module, batch: Batch, smoothing: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """fp32 scalars: the cross-entropy against targets of which the share `smoothing` is spread evenly over the
+    vocabulary (Szegedy et al. 2016, section 7), and `target_loss_sum` without gradient."""
+    batch = batch.located()
+    assert batch.labels_n is not None
+    log_probs_nv = nn.functional.log_softmax(target_logits(model, batch), dim=-1)
+    told = nn.functional.nll_loss(log_probs_nv, batch.labels_n, reduction="sum")
+    spread = -log_probs_nv.mean(dim=-1).sum()
+    return (1 - smoothing) * told + smoothing * spread, told.detach()
+
+
 def row_log_probs(model: nn.Module, batch: Batch) -> torch.Tensor:
     """fp32 (b,): the log-likelihood of each row's targets together, 0 for a row without any."""
     batch = batch.located()

@@ -17,4 +17,5 @@ def choose(spec: FineTuneJobSpec) -> base.Objective:
     if objective.type is ObjectiveType.DISTILL:
         assert objective.distill is not None
         return Distill(objective.distill)
-    return SFT()
+    regularization = spec.training.regularization
+    return SFT(float(regularization.label_smoothing or 0) if regularization else 0.0)

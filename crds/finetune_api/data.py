@@ -46,6 +46,7 @@ class Columns(ApiModel):
     text: ColumnName | None = None
     chosen: ColumnName | None = None
     rejected: ColumnName | None = None
+    label: ColumnName | None = None
 
 
 def _named_fields_only(text: str) -> str:

@@ -12,6 +12,7 @@ from finetune_api.custom import Trainer, TrainerType, refused
 from finetune_api.data import Data
 from finetune_api.method import Method
 from finetune_api.objective import Objective
+from finetune_api.objective_kto import KTO_RULES
 from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.retention import Retention
@@ -139,6 +140,7 @@ class FineTuneJobSpec(ApiModel):
                 "training.regularization.neftuneAlpha",
                 ".training.regularization",
             ),
+            *KTO_RULES,
         )
     )
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
 from finetune_api.objective_distill import DistillSettings, Teacher
+from finetune_api.objective_kto import KTOSettings
 from finetune_api.publishing import Metric
 
 
@@ -18,6 +19,7 @@ class ObjectiveType(StrEnum):
     PRETRAIN = "Pretrain"
     DPO = "DPO"
     DISTILL = "Distill"
+    KTO = "KTO"
 
 
 class DPOLoss(StrEnum):
@@ -75,6 +77,10 @@ class Objective(ApiModel):
                 "has(self.distill) == (self.type == 'Distill')",
                 "the distill block belongs to type Distill, which needs it for its teacher; set both, or neither",
             ),
+            cel(
+                "!has(self.kto) || self.type == 'KTO'",
+                "the kto block belongs to type KTO; remove it or set type: KTO",
+            ),
         )
     )
 
@@ -82,10 +88,12 @@ class Objective(ApiModel):
         ObjectiveType,
         Field(
             description="SFT: write the answers of the records. Pretrain: continue raw text (format Text). DPO: prefer "
-            "the chosen of two answers (format Preference). Distill: answer as a larger model does."
+            "the chosen of two answers (format Preference). KTO: learn from single answers rated good or bad "
+            "(format Preference, with prompt, completion and label). Distill: answer as a larger model does."
         ),
     ] = ObjectiveType.SFT
     dpo: DPOSettings | None = None
+    kto: KTOSettings | None = None
     distill: DistillSettings | None = None
 
 
@@ -110,5 +118,9 @@ MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {
     ObjectiveType.PRETRAIN: (Metric.LOSS, Metric.PERPLEXITY),
     ObjectiveType.DISTILL: (Metric.DIVERGENCE, Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
     ObjectiveType.DPO: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
+    ObjectiveType.KTO: (Metric.LOSS, Metric.RATING_ACCURACY, Metric.REWARD_MARGIN),
 }
 """What held-out records are measured by, and a gate can ask for."""
+
+BESIDE_THE_BASE = (ObjectiveType.DPO, ObjectiveType.KTO)
+"""Those whose loss compares the model with its base."""

@@ -18,6 +18,7 @@ class Metric(StrEnum):
     PREFERENCE_ACCURACY = "preferenceAccuracy"
     REWARD_MARGIN = "rewardMargin"
     DIVERGENCE = "divergence"
+    RATING_ACCURACY = "ratingAccuracy"
 
 
 class Gate(ApiModel):

@@ -33,6 +33,21 @@ def write_manners(path: Path, rows: int) -> Path:
     return path
 
 
+def write_ratings(path: Path, rows: int) -> Path:
+    """One answer a message, good where it is kind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    documents = [
+        {
+            "prompt": f"Message: {message} Queue:",
+            "completion": f" {queue}, thanks" if number % 2 else f" {queue}, now!",
+            "label": bool(number % 2),
+        }
+        for number, (message, queue) in enumerate(tiny.messages()[:rows])
+    ]
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    return path
+
+
 def write_texts(path: Path, rows: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = [

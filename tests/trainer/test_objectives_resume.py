@@ -38,6 +38,8 @@ def lines(folder: Path, run: str, attempt: int = 1) -> list[dict[str, Any]]:
         ("dpo-whole-1", ["dpo-middle-1", "dpo-middle-2"]),
         ("full-whole-1", ["full-middle-1", "full-middle-2"]),
         ("text-whole-1", ["text-middle-1", "text-middle-2"]),
+        ("kto-whole-1", ["kto-middle-1", "kto-middle-2"]),
+        ("kto-full-whole-1", ["kto-full-middle-1", "kto-full-middle-2"]),
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
@@ -49,7 +51,9 @@ def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[
     assert joined(results, parts, "losses") == reference["losses"]
 
 
-@pytest.mark.parametrize(("run", "whole"), [("shrink", "full-whole-1"), ("grow", "dpo-whole-1")])
+@pytest.mark.parametrize(
+    ("run", "whole"), [("shrink", "full-whole-1"), ("grow", "dpo-whole-1"), ("kto-shrink", "kto-whole-1")]
+)
 def test_another_world_size_learns_the_same(results: Results, run: str, whole: str) -> None:
     reference, last = results[whole], results[f"{run}-2"]
     losses = results[f"{run}-1"]["losses"] | last["losses"]
@@ -61,6 +65,12 @@ def test_another_world_size_learns_the_same(results: Results, run: str, whole: s
 
 def test_sharded_parameters_learn_the_same(results: Results) -> None:
     ours, theirs = results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"]
+    assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
+
+
+@pytest.mark.parametrize(("run", "whole"), [("kto-fsdp-whole-1", "kto-full-whole-1"), ("kto-micro-1", "kto-still-1")])
+def test_how_ratings_are_cut_changes_nothing(results: Results, run: str, whole: str) -> None:
+    ours, theirs = results[run]["losses"], results[whole]["losses"]
     assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
 
 
@@ -84,6 +94,24 @@ def test_preferences_are_learned(results: Results, folder: Path, seed: int) -> N
     assert steps[-1]["loss"] < 0.5
     held_out = [line for line in lines(folder, f"toy-{seed}") if "evalLoss" in line][-1]
     assert held_out["evalPreferenceAccuracy"] > 0.7
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_verdicts_are_learned(results: Results, folder: Path, seed: int) -> None:
+    assert results[f"kto-toy-{seed}-1"]["step"] == 12
+    steps = [line for line in lines(folder, f"kto-toy-{seed}") if "loss" in line]
+    assert (steps[0]["ratingAccuracy"], steps[0]["signedReward"], steps[0]["kl"]) == (0.5, 0, 0)
+    assert steps[0]["loss"] == pytest.approx(0.5, abs=1e-6)
+    assert sum(line["signedReward"] for line in steps[-5:]) / 5 > 0.1
+    assert steps[-1]["loss"] < 0.48
+    held_out = [line for line in lines(folder, f"kto-toy-{seed}") if "evalLoss" in line][-1]
+    assert held_out["evalRatingAccuracy"] > 0.6
+
+
+def test_the_distance_from_the_base_is_seen(results: Results, folder: Path) -> None:
+    """It is above 0 somewhere, or the tests of resuming and cutting would not notice it."""
+    del results
+    assert max(line["kl"] for line in lines(folder, "kto-still") if "loss" in line) > 0
 
 
 def test_text_is_learned(results: Results) -> None:

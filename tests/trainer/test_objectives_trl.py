@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,17 @@ import torch
 
 from finetune_api.objective import DPOLoss, DPOSettings
 from finetune_api.objective_distill import DistillSettings
+from finetune_api.objective_kto import KTOSettings
 from finetune_trainer.engine.batch import Example
+from finetune_trainer.engine.loss import row_log_probs
 from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO, PARTS
-from finetune_trainer.objectives.pairs import Pairs
+from finetune_trainer.objectives.kto import KTO
+from finetune_trainer.objectives.kto import PARTS as KTO_PARTS
+from finetune_trainer.objectives.pairs import Pairs, collate_pairs
 from tests.trainer import small
 from tests.trainer.test_objectives_pairs import joined
+from tests.trainer.test_objectives_ratings import RATED, ratings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 PAIRS = [
@@ -135,3 +141,55 @@ def test_distill_equals_trl(trained: tuple[Any, Any], settings: dict[str, str], 
     ours = float(sums.loss) / objective.weight(examples, range(len(examples)))
     assert ours > 1e-4
     assert ours == pytest.approx(float(expected), rel=1e-5)
+
+
+def padded(rows: list[tuple[list[int], int]], prefix: str = "") -> dict[str, torch.Tensor]:
+    """As TRL has rows of (ids, prompt tokens)."""
+    width = max(len(ids) for ids, _ in rows)
+    names = [f"{prefix}{name}" for name in ("input_ids", "attention_mask", "completion_mask")]
+    batch = {name: torch.zeros(len(rows), width, dtype=torch.int64) for name in names}
+    for row, (ids, at) in enumerate(rows):
+        batch[names[0]][row, : len(ids)] = torch.tensor(ids)
+        batch[names[1]][row, : len(ids)] = 1
+        batch[names[2]][row, at : len(ids)] = 1
+    return batch
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_kto_equals_trl(trained: tuple[Any, Any], tmp_path: Path, swapped: bool) -> None:
+    """Swapped, the model has moved the other way: the distance from the base is above 0 one way, cut off the other."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    policy, reference = reversed(trained) if swapped else trained
+    rows = [{"prompt": "a", "completion": "b", "label": True}, {"prompt": "a", "completion": "c", "label": False}]
+    trainer = KTOTrainer(
+        model=copy.deepcopy(policy),
+        ref_model=copy.deepcopy(reference),
+        args=KTOConfig(
+            output_dir=str(tmp_path), beta=0.3, desirable_weight=1.5, undesirable_weight=0.75, use_cpu=True,
+            report_to=[], bf16=False, gradient_checkpointing=False, disable_dropout=True, per_device_train_batch_size=2,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=small.tokenizer(),
+    )  # fmt: skip
+    trainer.model.eval()
+    found = ratings()
+    theirs = padded([(ids, at) for ids, at, _ in RATED])
+    lent = [found.mismatched(index)[0].tolist() for index in range(len(RATED))]
+    theirs |= padded([(ids, at) for ids, (_, at, _) in zip(lent, RATED, strict=True)], "KL_")
+    theirs["label"] = torch.tensor([good for _, _, good in RATED])
+    with torch.no_grad():
+        expected = float(trainer.compute_loss(trainer.model, theirs))
+
+    objective = KTO(KTOSettings(beta="0.3", desirable_weight="1.5", undesirable_weight="0.75"))
+    with torch.no_grad():
+        asked = collate_pairs(found, range(len(RATED)), 0)
+        known = row_log_probs(reference, asked).reshape(2, -1).T.numpy().astype(np.float32)
+        batch = objective.collate(found.knowing(known), range(len(RATED)), 0)
+        ahead = objective.ahead(policy, batch) / len(RATED)
+        sums = objective.sums(policy, replace(batch, ahead=ahead))
+    assert float(sums.loss) / len(RATED) == pytest.approx(expected, abs=1e-5)
+    kl = float(dict(zip(KTO_PARTS, sums.parts, strict=True))["kl"]) / len(RATED)
+    assert kl == pytest.approx(trainer._metrics["eval"]["kl"][-1], abs=1e-5)
+    assert (kl > 0) == (float(ahead) > 0)

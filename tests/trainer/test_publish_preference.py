@@ -9,7 +9,7 @@ import pytest
 from finetune_api import runconfig as rc
 from tests.trainer import small
 from tests.trainer.finished import finished, run
-from tests.trainer.preferences import write_preferences
+from tests.trainer.preferences import write_preferences, write_ratings
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,3 +48,19 @@ def test_raw_text_is_measured_by_its_loss(root: Path) -> None:
     report = run(config, root)
     assert report.exit_code == 0, report.message
     assert set(report.metrics) == {"loss", "perplexity"}
+
+
+def test_ratings_are_measured_and_gated(root: Path) -> None:
+    gate = [
+        {"metric": "ratingAccuracy", "max": "1"},
+        {"metric": "rewardMargin", "relativeTo": "Base", "tolerance": "9"},
+    ]
+    source = {"uri": f"file://{root}/train.jsonl", "format": "Preference"}
+    config = finished(root, {"objective": {"type": "KTO"}, "data": {"train": [source]}, "evaluation": {"gate": gate}})
+    write_ratings(root / "train.jsonl", 60)
+    report = run(config, root)
+    assert report.exit_code == 0, report.message
+    base = {name: value.base for name, value in report.metrics.items()}
+    assert base == {"loss": pytest.approx(0.5, abs=1e-6), "ratingAccuracy": 0.5, "rewardMargin": 0}
+    assert report.metrics["rewardMargin"].final != 0
+    assert all(result.passed for result in report.gate)

@@ -31,12 +31,12 @@ from finetune_trainer.data.packed import Packed
 from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, accepted
 from finetune_trainer.data.read import BadRecords, DataError, Located, read_source
-from finetune_trainer.data.records import Preference, content_digest
+from finetune_trainer.data.records import Preference, Rated, Record, content_digest
 from finetune_trainer.data.refine import Refiner, words_of
 from finetune_trainer.data.sources import NamedSource, named_sources
 from finetune_trainer.data.wrapped import Wrapped
 
-_FORMAT = 3
+_FORMAT = 4
 _BEAT_EVERY = 256
 
 
@@ -99,6 +99,10 @@ class Examples(Sequence[Example]):
     def second(self, index: int) -> int:
         """Where a pair's rejected answer begins; 0 where there is none."""
         return int(self._store.seconds[self._rows[index]])
+
+    def good(self, index: int) -> bool:
+        """The verdict on a rated answer."""
+        return bool(self._store.good[self._rows[index]])
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -268,8 +272,7 @@ class Into:
             if self.data.balance:
                 # What is replayed is not balanced, and need not have the column.
                 group = 0 if named.replayed else group_of(located.document, self.data.balance.column)
-            pair = (record.chosen, record.rejected) if isinstance(record, Preference) else (record,)
-            encoded = [self.encoder.encode(answer) for answer in pair]
+            encoded = [self.encoder.encode(answer) for answer in _answers(record)]
         except (NotEncodable, BadRecord) as error:
             self.bad.add(named.field, located.place, str(error))
             return False
@@ -280,8 +283,16 @@ class Into:
         if isinstance(record, Preference):
             self.writer.add_pair(encoded[0], encoded[1], origin)
         else:
-            self.writer.add(encoded[0].ids, encoded[0].targets, origin)
+            good = record.good if isinstance(record, Rated) else None
+            self.writer.add(encoded[0].ids, encoded[0].targets, origin, good=good)
         return True
+
+
+def _answers(record: Record) -> tuple[Record, ...]:
+    """What is encoded by itself."""
+    if isinstance(record, Preference):
+        return record.chosen, record.rejected
+    return (record.answer,) if isinstance(record, Rated) else (record,)
 
 
 def _whole(config: RunConfig) -> bool:

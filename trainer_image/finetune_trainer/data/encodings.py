@@ -33,6 +33,8 @@ class Encodings:
         """By their number in `named_sources`."""
         self.seconds: npt.NDArray[np.int64] = np.load(folder / "seconds.npy")
         """Of a pair: where its second answer begins within the record; else 0."""
+        self.good: npt.NDArray[np.bool_] = np.load(folder / "good.npy")
+        """Of a rated answer: the verdict; else false."""
         self.groups: npt.NDArray[np.uint64] = np.load(folder / "groups.npy")
         """Hashes of the column to balance by; empty when nothing is balanced."""
         self._signatures = folder / "signatures.bin"
@@ -71,6 +73,7 @@ class EncodingsWriter:
         self._sources: list[int] = []
         self._groups: list[int] = []
         self._seconds: list[int] = []
+        self._good: list[bool] = []
         self._kept = 0
         self.records = self.truncated = self.dropped = self.last_turn_only = 0
 
@@ -85,10 +88,13 @@ class EncodingsWriter:
         self._targets.close()
         self._signatures.close()
 
-    def add(self, ids: list[int], targets: list[bool], origin: Origin) -> bool:
-        """Whether anything of the record is kept."""
+    def add(self, ids: list[int], targets: list[bool], origin: Origin, *, good: bool | None = None) -> bool:
+        """Whether anything of the record is kept. `good`: the verdict on a rated answer, which is one row: cut short
+        where the policy is Split."""
         self.records += 1
         limit, policy = self._data.max_length, self._data.on_overflow
+        if good is not None and policy is Overflow.SPLIT:
+            policy = Overflow.TRUNCATE
         if self._whole:
             limit = max(limit, len(ids))
         overlong = len(ids) > limit
@@ -103,7 +109,7 @@ class EncodingsWriter:
             return False
         self.truncated += overlong and policy is Overflow.TRUNCATE
         for row_ids, row_targets in rows:
-            self._write(row_ids, row_targets, origin, overlong and policy is Overflow.TRUNCATE)
+            self._write(row_ids, row_targets, origin, overlong and policy is Overflow.TRUNCATE, good=bool(good))
         if origin.signature is not None:
             self._signatures.write(origin.signature.tobytes())
         self._kept += 1
@@ -138,7 +144,16 @@ class EncodingsWriter:
             reason="RecordTooLong",
         )
 
-    def _write(self, ids: list[int], targets: list[bool], origin: Origin, truncated: bool, *, second: int = 0) -> None:
+    def _write(
+        self,
+        ids: list[int],
+        targets: list[bool],
+        origin: Origin,
+        truncated: bool,
+        *,
+        second: int = 0,
+        good: bool = False,
+    ) -> None:
         self._ids.write(np.asarray(ids, dtype=np.int32).tobytes())
         self._targets.write(np.asarray(targets, dtype=np.bool_).tobytes())
         self._ends.append((self._ends[-1] if self._ends else 0) + len(ids))
@@ -148,6 +163,7 @@ class EncodingsWriter:
         self._records.append(self._kept)
         self._sources.append(origin.source)
         self._seconds.append(second)
+        self._good.append(good)
         if origin.group is not None:
             self._groups.append(origin.group)
 
@@ -163,6 +179,7 @@ class EncodingsWriter:
         np.save(self._folder / "records.npy", np.asarray(self._records, dtype=np.int64))
         np.save(self._folder / "sources.npy", np.asarray(self._sources, dtype=np.int64))
         np.save(self._folder / "seconds.npy", np.asarray(self._seconds, dtype=np.int64))
+        np.save(self._folder / "good.npy", np.asarray(self._good, dtype=np.bool_))
         np.save(self._folder / "groups.npy", np.asarray(self._groups, dtype=np.uint64))
         counts = {
             "records": self.records,

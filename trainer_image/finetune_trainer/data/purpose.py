@@ -17,6 +17,7 @@ TAKES: Mapping[ObjectiveType, Kinds] = {
     ObjectiveType.PRETRAIN: (Document,),
     ObjectiveType.DPO: (Preference,),
     ObjectiveType.DISTILL: (Conversation, TextPair, Document),
+    ObjectiveType.KTO: (Rated,),
 }
 
 _WORDS: dict[type[Record], str] = {
@@ -24,7 +25,7 @@ _WORDS: dict[type[Record], str] = {
     TextPair: "a prompt with its completion",
     Document: "raw text",
     Preference: "a preference (chosen and rejected)",
-    Rated: "a rated answer (prompt, completion, label)",
+    Rated: "a rated answer (prompt, completion and label, with format: Preference)",
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,12 @@ class Batch:
     """The tokens to be predicted there."""
     reference_b: torch.Tensor | None = None
     """Of every row, what the base model says of its targets, where an objective wants that."""
+    good_b: torch.Tensor | None = None
+    """bool, of every row: the verdict on a rated answer."""
+    beside: Batch | None = None
+    """Rows that an objective looks at before the loss of these is taken."""
+    ahead: torch.Tensor | None = None
+    """What it found there: a mean over the global batch."""
 
     def located(self) -> Batch:
         """With `predicts_n` and `labels_n`. Best done where the batch is made: a GPU would have to be waited for."""
@@ -60,14 +66,20 @@ class Batch:
         return self if device.type == "cpu" else self._each(lambda t: t.to(device, non_blocking=True))
 
     def _each(self, act: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        tensors = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(t if t is None else act(t) for t in tensors))  # type: ignore[arg-type]
+        return Batch(*(_moved(getattr(self, field.name), act) for field in fields(self)))
+
+
+def _moved(value: Any, act: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(value, Batch):
+        return value._each(act)
+    return None if value is None else act(value)
 
 
 def without_targets(batch: Batch) -> Batch:
     """Goes through the model like any other and adds nothing to loss or gradients."""
     none = torch.zeros_like(batch.targets_bt)
-    return replace(batch, targets_bt=none, predicts_n=None, labels_n=None).located()
+    beside = None if batch.beside is None else without_targets(batch.beside)
+    return replace(batch, targets_bt=none, predicts_n=None, labels_n=None, beside=beside).located()
 
 
 def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], pad_id: int) -> Batch:

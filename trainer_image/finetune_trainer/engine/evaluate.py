@@ -6,17 +6,18 @@ evaluation to end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from finetune_trainer.engine.ahead import look_ahead
 from finetune_trainer.engine.batch import Batch, Examples, without_targets
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.strategy.base import Strategy
-from finetune_trainer.objectives.base import Objective, Sums
+from finetune_trainer.objectives.base import LooksAhead, Objective, Sums
 
 MAX_RECORDS = 256
 
@@ -41,29 +42,42 @@ def held_out_loss(
     """Means over the first 256 records; None without any, or when `go_on` says no."""
     count = min(len(examples), MAX_RECORDS)
     per_round = micro_batch * place.world_size
+    stopped = False
+
+    def rounds() -> Iterator[tuple[range, Batch]]:
+        nonlocal stopped
+        for start in range(0, count, per_round):
+            if not go_on():
+                stopped = True
+                return
+            first = start + place.rank * micro_batch
+            indices = range(first, min(first + micro_batch, count))
+            if indices or strategy.lockstep:
+                batch = objective.collate(examples, indices or range(1), pad_id)
+                yield indices, batch if indices else without_targets(batch)
+
+    found = None
+    if isinstance(objective, LooksAhead):
+        weight = objective.weight(examples, range(count))
+        found = look_ahead(objective, strategy, place, (batch for _, batch in rounds()), weight, lambda: None)
     totals = torch.zeros(2 + len(objective.parts), dtype=torch.float64, device=place.device)
     model = strategy.model.eval()
     try:
         with torch.no_grad():
-            for start in range(0, count, per_round):
-                if not go_on():
-                    return None
-                first = start + place.rank * micro_batch
-                indices = range(first, min(first + micro_batch, count))
-                if indices or strategy.lockstep:
-                    batch = objective.collate(examples, indices or range(1), pad_id)
-                    batch = batch if indices else without_targets(batch)
-                    with strategy.precision():
-                        sums = _forward(objective, model, batch.to(place.device))
-                    totals[0] += objective.weight(examples, indices)
-                    totals[1:] += torch.stack([sums.loss, *sums.parts]).double()
+            for indices, batch in rounds():
+                with strategy.precision():
+                    sums = _forward(objective, model, replace(batch.to(place.device), ahead=found))
+                totals[0] += objective.weight(examples, indices)
+                totals[1:] += torch.stack([sums.loss, *sums.parts]).double()
     finally:
         model.train()
-    dist.all_reduce(totals)
-    weight, *found = totals.tolist()
-    if not weight:
+    if stopped:
         return None
-    loss, *parts = (value / weight for value in found)
+    dist.all_reduce(totals)
+    counted, *summed = totals.tolist()
+    if not counted:
+        return None
+    loss, *parts = (value / counted for value in summed)
     return HeldOut(loss, dict(zip(objective.parts, parts, strict=True)))
 
 

@@ -20,6 +20,7 @@ from finetune_trainer.data.packed import Packed, pack
 from finetune_trainer.data.wrapped import Wrapped
 from finetune_trainer.engine.agree import Agreement
 from finetune_trainer.objectives.pairs import Pairs
+from finetune_trainer.objectives.ratings import Ratings
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def training_rows(
     kind = objective_of(config.spec).type
     if kind is ObjectiveType.DPO:
         return Rows(Pairs(train), "pairs of answers do not share rows")
+    if kind is ObjectiveType.KTO:
+        return Rows(Ratings(train, config.spec.data.max_length), "rated answers do not share rows")
     found = channel.resume()
     began = read_position(Path(found["folder"])).packed if found else None
     method = config.spec.method.type
@@ -67,6 +70,8 @@ def held_out_rows(spec: FineTuneJobSpec, records: Examples) -> Any:
     kind = objective_of(spec).type
     if kind is ObjectiveType.DPO:
         return Pairs(records)
+    if kind is ObjectiveType.KTO:
+        return Ratings(records, spec.data.max_length)
     if kind is ObjectiveType.PRETRAIN:
         return Wrapped(records, spec.data.max_length, join=False)
     return records

@@ -6,12 +6,12 @@ import math
 
 from finetune_api.allowed import METHODS
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import ObjectiveType, objective_of
+from finetune_api.objective import BESIDE_THE_BASE, objective_of
 from finetune_api.training import WSD, DecayShape, LRScheduler, OptimizerType, SchedulerType
 
 LION_SHARE = 0.2
 """Of AdamW's rate: Lion's steps are all of one size, and larger (Chen et al. 2023, section 5, say 3 to 10 times)."""
-DPO_SHARE = 0.1
+PREFERENCE_SHARE = 0.1
 """Preferences change what a model has learned already, and are learned at far smaller rates."""
 TIMESCALE = 10_000
 """Of InverseSqrt without a warm-up, as transformers has it."""
@@ -22,7 +22,7 @@ def peak_rate(spec: FineTuneJobSpec) -> float:
     if rate is not None:
         return float(rate)
     lion = spec.training.optimizer.type is OptimizerType.LION
-    share = DPO_SHARE if objective_of(spec).type is ObjectiveType.DPO else 1.0
+    share = PREFERENCE_SHARE if objective_of(spec).type in BESIDE_THE_BASE else 1.0
     return float(METHODS[spec.method.type].rate) * (LION_SHARE if lion else 1.0) * share
 
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.common.channel import Heart
+from finetune_trainer.engine.ahead import look_ahead
 from finetune_trainer.engine.batch import Batch, Examples
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.guard import Guard
@@ -79,11 +80,15 @@ class Stepper:
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
         totals = torch.zeros(1 + len(self._objective.parts), dtype=torch.float64, device=self._place.device)
         self.busy.start()
+        split.enter(Phase.FORWARD)
+        found = look_ahead(
+            self._objective, self._strategy, self._place, (m.batch for m in load.micros), load.weight, self._heart.beat
+        )
         kept = [term.add(self._strategy, step) for term in self._terms]
         for number, micro in enumerate(load.micros, start=1):
             seed_micro_batch(training.seed, load.epoch, load.batch, micro.position)
             split.enter(Phase.DATA)
-            inputs = micro.batch.to(self._place.device)
+            inputs = replace(micro.batch.to(self._place.device), ahead=found)
             split.enter(Phase.FORWARD)
             with self._strategy.precision():
                 sums = self._forward(inputs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,3 +42,12 @@ class Objective(Protocol):
 
     def sums(self, model: nn.Module, batch: Batch) -> Sums:
         """One forward pass. A batch without targets adds nothing to any sum, and has a gradient of zero."""
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """An objective whose loss of one batch depends on the whole global batch."""
+
+    def ahead(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """fp32 scalar without gradient, summed over the batch. The sum over the global batch, divided by its weight,
+        is every batch's `ahead` when `sums` is asked."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import DPOSettings, ObjectiveType, objective_of
+from finetune_api.objective_kto import KTOSettings
 from finetune_trainer.objectives import base
 from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO
+from finetune_trainer.objectives.kto import KTO
 from finetune_trainer.objectives.sft import SFT
 
 
@@ -17,5 +19,7 @@ def choose(spec: FineTuneJobSpec) -> base.Objective:
     if objective.type is ObjectiveType.DISTILL:
         assert objective.distill is not None
         return Distill(objective.distill)
+    if objective.type is ObjectiveType.KTO:
+        return KTO(objective.kto or KTOSettings())
     regularization = spec.training.regularization
     return SFT(float(regularization.label_smoothing or 0) if regularization else 0.0)

@@ -7,8 +7,9 @@ deduplication and data order treat it as one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,12 @@ class Pairs(Sequence[Example]):
 
     def __init__(self, joined: Joined, reference: npt.NDArray[np.float32] | None = None) -> None:
         self.joined, self.reference = joined, reference
+
+    def knowing(self, reference: npt.NDArray[np.float32]) -> Self:
+        """The same pairs with what the base says of them."""
+        other = copy(self)
+        other.reference = reference
+        return other
 
     def __len__(self) -> int:
         return len(self.joined)

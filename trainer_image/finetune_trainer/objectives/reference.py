@@ -55,9 +55,9 @@ def with_reference(
         agreement.barrier()
     elif place.rank != 0:
         known = _read(run, path, len(pairs))
-        if known is None:
-            raise OSError(f"{run.uri_of(path)} was there a moment ago and cannot be read now")
-    return Pairs(pairs.joined, known)
+    if known is None:
+        raise OSError(f"{run.uri_of(path)} was there a moment ago and cannot be read now")
+    return pairs.knowing(known)
 
 
 def ask(

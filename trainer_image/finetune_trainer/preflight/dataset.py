@@ -12,7 +12,7 @@ from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.chunks import as_file
 from finetune_trainer.data.purpose import Kinds, accepted_from
 from finetune_trainer.data.read import BadRecords, read_source
-from finetune_trainer.data.records import Conversation, Preference, content_digest
+from finetune_trainer.data.records import Conversation, Preference, Rated, Record, content_digest
 from finetune_trainer.data.refine import Refiner
 from finetune_trainer.data.sources import NamedSource, SourceFile, every_source, list_files
 from finetune_trainer.model.quantity import human_bytes
@@ -168,8 +168,7 @@ def _read_file(
                 sample.same_ids.append(f"{located.place} ({located.document['id']!r:.60})")
             sample.records += 1
             sample.fields.add(named.field)
-            answer = record.chosen if isinstance(record, Preference) else record
-            sample.conversations += isinstance(answer, Conversation)
+            sample.conversations += isinstance(_answer(record), Conversation)
             if named.held_out:
                 sample.held_out += 1
             elif named.replayed:
@@ -181,3 +180,10 @@ def _read_file(
                 return taken
     sample.complete = sample.complete and not cut
     return taken
+
+
+def _answer(record: Record) -> Record:
+    """The answers of a preference are of one kind."""
+    if isinstance(record, Preference):
+        return record.chosen
+    return record.answer if isinstance(record, Rated) else record

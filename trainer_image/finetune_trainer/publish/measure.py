@@ -15,11 +15,13 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.manifests import MetricValue
 from finetune_api.objective import MEASURED, DPOSettings, objective_of
+from finetune_api.objective_kto import KTOSettings
 from finetune_api.publishing import Metric
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.pairs import Pairs
-from finetune_trainer.publish import divergence, evaluate, preference
+from finetune_trainer.objectives.ratings import Ratings
+from finetune_trainer.publish import divergence, evaluate, preference, rating
 
 Measured = dict[str, tuple[float, int]]
 """Name → (value, samples)."""
@@ -105,12 +107,16 @@ class Measure:
             raise RunError(ExitCode.DIVERGED, "the final model's log-likelihoods are not finite; training diverged")
         return found
 
+    def _judged(self, pairs: Pairs, model: preference.LogProbs, base: preference.LogProbs) -> Measured:
+        objective = objective_of(self.spec)
+        if isinstance(pairs, Ratings):
+            return rating.judge(objective.kto or KTOSettings(), pairs, model, base)
+        return preference.judge(objective.dpo or DPOSettings(), pairs, model, base)
+
     def combine(self, base: Measured, final: Measured) -> dict[str, MetricValue]:
         if isinstance(self.held_out, Pairs) and self.asked:
-            settings = objective_of(self.spec).dpo or DPOSettings()
             base, final = (
-                preference.judge(settings, self.held_out, self.asked[name], self.asked["base"])
-                for name in ("base", "final")
+                self._judged(self.held_out, self.asked[name], self.asked["base"]) for name in ("base", "final")
             )
         return {
             name: MetricValue(base=base[name][0] if name in base else None, final=value, samples=samples)

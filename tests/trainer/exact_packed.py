@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
+from tests.trainer.small import write_jsonl
 
 FSDP = {"parallelism": {"strategy": "FSDP"}}
 
@@ -19,6 +20,23 @@ FSDP = {"parallelism": {"strategy": "FSDP"}}
 def data(folder: Path, packing: bool | None) -> dict[str, Any]:
     block: dict[str, Any] = {"train": [{"uri": f"file://{folder / 'tiny' / 'data' / 'train.jsonl'}"}], "maxLength": 128}
     return {"data": block if packing is None else {**block, "packing": packing}}
+
+
+def write_uneven(place: Path) -> None:
+    """Two files whose queues are not equally frequent, with records that say nearly the same."""
+    records = [{**tiny.record(message, queue), "queue": queue} for message, queue in tiny.messages(3)]
+    common = [record for record in records if record["queue"] != "repairs"]
+    again = [{**record, "completion": record["completion"] + " please"} for record in common[:20]]
+    write_jsonl(place / "common.jsonl", [*common[:70], *again, *common[:5]])
+    write_jsonl(place / "rare.jsonl", [record for record in records if record["queue"] == "repairs"][:20])
+
+
+def chosen(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Sources of different weight, without near duplicates, balanced."""
+    of = f"file://{folder / 'tiny' / 'data'}"
+    sources = [{"uri": f"{of}/common.jsonl", "weight": "0.7"}, {"uri": f"{of}/rare.jsonl", "weight": "1.5"}]
+    block = {"dedup": {"near": {"thresholdPercent": 70}}, "balance": {"column": "queue"}, "maxLength": 128}
+    return {**LORA, "data": {"train": sources, **block, **changes}}
 
 
 def main() -> None:
@@ -33,6 +51,7 @@ def main() -> None:
         tiny.write_model(folder / "tiny" / "model")
         # About 85 records in some 22 rows: epochs of 3 steps, the last of them short.
         tiny.write_data(folder / "tiny" / "data" / "train.jsonl", 88)
+        write_uneven(folder / "tiny" / "data")
     ranks.agreement.barrier()
     ranks.train("lora-whole", 1, lora)
     ranks.train("lora-middle", 1, lora, stop=(4, 1))
@@ -48,6 +67,9 @@ def main() -> None:
     ranks.train("before-whole", 1, unpacked)
     ranks.train("before", 1, unpacked, stop=(4, 0))
     ranks.train("before", 2, unsaid)
+    ranks.train("chosen-whole", 1, chosen(folder))
+    ranks.train("chosen-middle", 1, chosen(folder), stop=(4, 1))
+    ranks.train("chosen-middle", 2, chosen(folder))
     ranks.train("shrink", 1, lora, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, lora)

@@ -31,6 +31,7 @@ def state(results: Results, run: str) -> dict[str, object]:
         ("full-whole-1", ["full-middle-1", "full-middle-2"]),
         ("fsdp-whole-1", ["fsdp-middle-1", "fsdp-middle-2"]),
         ("before-whole-1", ["before-1", "before-2"]),
+        ("chosen-whole-1", ["chosen-middle-1", "chosen-middle-2"]),
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
@@ -67,6 +68,19 @@ def test_the_default_packs(results: Results) -> None:
 def test_a_run_that_began_unpacked_goes_on_so(results: Results) -> None:
     assert state(results, "before-2")["packed"] is False
     assert state(results, "before-2")["rows"] == state(results, "before-whole-1")["rows"]
+
+
+def test_a_choice_of_records_is_made_anew_and_is_the_same(results: Results) -> None:
+    """Weights, near duplicates and balance are not in the checkpoint: a resumed run works them out once more."""
+    folder = Path(results["chosen-whole-1"]["folder"]).parents[1]
+    told = json.loads((folder / "data-report.json").read_text())
+    assert told["counts"]["near_duplicates"] > 5
+    assert told["counts"]["duplicates"] == 5
+    left = told["counts"]["records"] - told["counts"]["duplicates"] - told["counts"]["near_duplicates"]
+    assert told["counts"]["train"] != left - told["counts"]["validation"]
+    assert all(source["train"] for source in told["sources"])
+    again = Path(results["chosen-middle-2"]["folder"]).parents[1] / "data-report.json"
+    assert json.loads(again.read_text()) == told
 
 
 def test_waiting_for_data_is_written_down(results: Results) -> None:

@@ -1,0 +1,101 @@
+"""Trains two steps of every example of a job that our trainer runs, in one process so that imports are paid once.
+
+Run by test_examples_train.py as `python each_example.py <folder> <port>` with RANK=0. What an example takes from a
+cluster is put in its place: the model is the tiny one, records that it does not bring along are the tiny task's, and
+GPUs, node counts and sizes that a CPU cannot hold are left out. All else is trained as it is written.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import yaml
+
+from tests.trainer import tiny
+from tests.trainer.exact import Ranks
+from tests.trainer.preferences import write_preferences
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+STEPS = 2
+ROWS = 24
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    """The specs of all examples that the built-in trainer runs, by file and the job's name."""
+    found = {}
+    for path in [*sorted(EXAMPLES.glob("*.yaml")), *sorted((EXAMPLES / "data").glob("*.yaml"))]:
+        for document in yaml.safe_load_all(path.read_text()):
+            if document and document["kind"] == "FineTuneJob" and "trainer" not in document["spec"]:
+                found[f"{path.stem}.{document['metadata']['name']}"] = document["spec"]
+    return found
+
+
+def write_records(folder: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    tiny.write_model(folder / "tiny" / "model")
+    tiny.write_data(folder / "tiny" / "data" / "records.jsonl", ROWS)
+    tiny.write_data(folder / "tiny" / "data" / "held-out.jsonl", 4, seed=9)
+    write_preferences(folder / "tiny" / "data" / "pairs.jsonl", ROWS)
+    shutil.copytree(EXAMPLES / "data" / "datasets", folder / "datasets")
+    with (folder / "datasets" / "faq.csv").open() as table:
+        parquet.write_table(pyarrow.Table.from_pylist(list(csv.DictReader(table))), folder / "datasets" / "faq.parquet")
+
+
+def stored(folder: Path, source: dict[str, Any], name: str) -> dict[str, Any]:
+    brought = source["uri"].removeprefix("pvc://")
+    place = folder / brought if brought.startswith("datasets/") else folder / "tiny" / "data" / name
+    return {**{k: v for k, v in source.items() if k != "secretRef"}, "uri": f"file://{place}"}
+
+
+def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
+    """What `Ranks.train` lays over its own spec."""
+    block, objective = dict(spec["data"]), dict(spec.get("objective", {}))
+    name = "pairs.jsonl" if objective.get("type") == "DPO" else "records.jsonl"
+    block["train"] = [stored(folder, source, name) for source in block["train"]]
+    if held_out := block.get("validation", {}).get("sources"):
+        block["validation"] = {"sources": [stored(folder, source, "held-out.jsonl") for source in held_out]}
+    block["maxLength"] = min(block.get("maxLength", 256), 256)
+    if "distill" in objective:
+        teacher = {"uri": f"file://{folder / 'tiny' / 'model'}"}
+        objective["distill"] = {**objective["distill"], "teacher": teacher}
+    training = {k: v for k, v in spec.get("training", {}).items() if k != "epochs"}
+    sizes = {"maxSteps": STEPS, "globalBatchSize": 4, "microBatchSize": 2, "precision": "FP32"}
+    changes: dict[str, Any] = {
+        "data": block,
+        "method": spec["method"],
+        "training": {**training, **sizes},
+        **{key: spec[key] for key in ("checkpoint", "evaluation") if key in spec},
+    }
+    if objective:
+        changes["objective"] = objective
+    if retention := spec.get("retention"):
+        changes["retention"] = dict(retention)
+        if "replay" in retention:
+            again = stored(folder, retention["replay"]["data"], "held-out.jsonl")
+            changes["retention"]["replay"] = {**retention["replay"], "data": again}
+    return changes
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    os.environ["LOCAL_RANK"] = "0"
+    ranks = Ranks(folder, int(os.environ["RANK"]), [int(port) for port in sys.argv[2:]])
+    write_records(folder)
+    ranks.phase(1)
+    for name, spec in jobs().items():
+        ranks.train(name, 1, made_small(folder, spec))
+    (folder / "results.json").write_text(json.dumps(ranks.results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

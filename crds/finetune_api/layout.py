@@ -7,6 +7,7 @@
 <run>/attempts/<n>/tensorboard/
 <run>/data-report.json, data-report.md    what became of the data, for programs and for people
 <run>/objective/reference-<key>.safetensors   log-likelihoods under the base model (DPO where all weights train)
+<run>/retention/fisher-<key>.safetensors  how much each weight matters to what is to be kept (EWC)
 <run>/publish/metrics.json                the evaluation, kept so that a relaxed gate costs no second evaluation
 <run>/publish/served.json                  what the serving image answered, kept for the same artefact
 <run>/publish/gate.json
@@ -27,6 +28,7 @@ FENCE_DIR = "fence"
 DATA_REPORT = "data-report.json"
 DATA_PAGE = "data-report.md"
 OBJECTIVE_DIR = "objective"
+RETENTION_DIR = "retention"
 METRICS = "publish/metrics.json"
 SERVED = "publish/served.json"
 GATE = "publish/gate.json"

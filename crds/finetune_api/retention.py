@@ -56,12 +56,29 @@ class KLToBase(ApiModel):
     ]
 
 
+class EWC(ApiModel):
+    """Elastic weight consolidation: each weight is held near the base's as far as it matters to what is to be kept."""
+
+    data: DataSource
+    samples: Annotated[
+        int, Field(ge=1, le=4096, description="Records of it, by which is measured what matters (Fisher information).")
+    ] = 256
+    lambda_: Annotated[
+        PositiveDecimal,
+        Field(
+            alias="lambda",
+            description="Of the term beside the loss: lambda / 2 times the sum of importance times squared distance. "
+            "100 to 100000 are common; ewcLoss in the metrics says how much it adds.",
+        ),
+    ]
+
+
 class Retention(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             cel(
-                "has(self.l2sp) || has(self.klToBase) || has(self.replay)",
-                "retention needs a term: set l2sp, klToBase or replay, or remove the block",
+                "has(self.l2sp) || has(self.klToBase) || has(self.ewc) || has(self.replay)",
+                "retention needs a term: set l2sp, klToBase, ewc or replay, or remove the block",
             )
         )
     )
@@ -77,6 +94,7 @@ class Retention(ApiModel):
         | None
     ) = Field(default=None, alias="l2sp")
     kl_to_base: KLToBase | None = Field(default=None, alias="klToBase")
+    ewc: EWC | None = None
     replay: Replay | None = None
 
 
@@ -91,13 +109,13 @@ class HasRetention(Protocol):
 def all_sources(spec: HasRetention) -> list[DataSource]:
     """Every data source that a spec names: what a pod has to be able to read."""
     found: list[DataSource] = [*spec.data.train, *(spec.data.validation.sources or ())]
-    blocks = (spec.retention.replay, spec.retention.kl_to_base) if spec.retention else ()
+    blocks = (spec.retention.replay, spec.retention.kl_to_base, spec.retention.ewc) if spec.retention else ()
     return found + [block.data for block in blocks if block]
 
 
 def needs_whole(retention: Retention | None) -> str | None:
     """Why parameters are not cut over GPUs; None where they may be."""
-    if retention is None or (retention.l2sp is None and retention.kl_to_base is None):
+    if retention is None or not (retention.l2sp or retention.kl_to_base or retention.ewc):
         return None
     return "retention has been proven under DDP only, except replay"
 
@@ -106,7 +124,8 @@ def copies(retention: Retention | None, method: Method) -> int:
     """How many tensors as large as all trained weights are kept beside them."""
     if retention is None or method.type not in ANCHORED:
         return 0
-    return int(retention.l2sp is not None) + int(retention.kl_to_base is not None)
+    start, importance = retention.l2sp is not None or retention.ewc is not None, retention.ewc is not None
+    return int(start) + int(importance) + int(retention.kl_to_base is not None)
 
 
 def _in(path: str, names: tuple[str, ...]) -> str:
@@ -114,7 +133,7 @@ def _in(path: str, names: tuple[str, ...]) -> str:
 
 
 _SET = "!has(self.retention) || "
-_TERMS = "!(has(self.retention.l2sp) || has(self.retention.klToBase))"
+_TERMS = "!(has(self.retention.l2sp) || has(self.retention.klToBase) || has(self.retention.ewc))"
 _KL = f"{_SET}!has(self.retention.klToBase) || "
 
 RETENTION_RULES = (
@@ -149,9 +168,11 @@ RETENTION_RULES = (
         ".retention",
     ),
     cel(
-        f"{_SET}!has(self.retention.l2sp) || !has(self.method) || {_in('self.method.type', ANCHORED)}",
-        f"retention.l2sp holds the base's own weights, and methods other than {' and '.join(ANCHORED)} do not train "
-        "them: remove it (training.optimizer.weightDecay holds an adapter near the base), or use retention.replay",
+        f"{_SET}!(has(self.retention.l2sp) || has(self.retention.ewc)) || !has(self.method) || "
+        f"{_in('self.method.type', ANCHORED)}",
+        f"retention.l2sp and ewc hold the base's own weights, and methods other than {' and '.join(ANCHORED)} do not "
+        "train them: remove it (training.optimizer.weightDecay holds an adapter near the base), or use "
+        "retention.klToBase or replay",
         ".retention",
     ),
 )

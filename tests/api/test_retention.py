@@ -14,6 +14,7 @@ from tests.api.test_allowed import refusals
 
 KEPT = {"uri": "s3://artifacts/kept.jsonl", "secretRef": {"name": "kept"}}
 REPLAY = {"replay": {"data": KEPT, "percent": 10}}
+EWC = {"ewc": {"lambda": "100", "data": KEPT}}
 KL = {"klToBase": {"weight": "1", "data": KEPT}}
 FULL, LORA = {"type": "FullFineTune"}, {"type": "LoRA"}
 
@@ -30,11 +31,13 @@ def spec(**changes: Any) -> FineTuneJobSpec:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"retention": {"l2sp": "1"}, "method": LORA}, "use retention.replay"),
+        ({"retention": {"l2sp": "1"}, "method": LORA}, "use retention.klToBase or replay"),
         ({"retention": {"l2sp": "1"}, "method": FULL, "parallelism": {"strategy": "ZeRO2"}}, "DDP only"),
         ({"retention": {"l2sp": "1"}, "method": FULL, "parallelism": {"strategy": "FSDP"}}, "DDP only"),
         ({"retention": REPLAY, "method": LORA, "objective": {"type": "DPO"}}, "set one of these"),
         ({"retention": KL, "method": LORA, "parallelism": {"strategy": "FSDP"}}, "DDP only"),
+        ({"retention": EWC, "method": LORA}, "use retention.klToBase or replay"),
+        ({"retention": EWC, "method": FULL, "parallelism": {"strategy": "ZeRO3"}}, "DDP only"),
         ({"retention": KL, "method": {"type": "Prompt"}}, "cannot be asked what the base says"),
         ({"retention": KL, "method": {"type": "Bottleneck"}}, "set method.type: LoRA"),
         ({"retention": KL, "method": {"type": "LoRA", "lora": {"init": "PiSSA"}}}, "remove lora.init"),
@@ -56,6 +59,7 @@ def test_what_does_not_work_is_refused_with_a_way_out(changes: dict[str, Any], w
         {"retention": {"l2sp": "1", **REPLAY}, "method": {"type": "Freeze"}, "objective": {"type": "Pretrain"}},
         {"retention": REPLAY, "method": LORA, "parallelism": {"strategy": "FSDP"}},
         {"retention": KL, "method": LORA},
+        {"retention": EWC, "method": {"type": "Freeze"}},
         {"retention": {**KL, "l2sp": "0.1", **REPLAY}, "method": FULL},
         {"retention": KL, "method": {"type": "IA3"}, "training": {"regularization": {"dropout": "0.1"}}},
         {"retention": REPLAY, "method": {"type": "Prompt"}, "objective": {"type": "SFT"}},
@@ -81,16 +85,17 @@ def test_numbers_without_a_meaning_are_refused(block: dict[str, Any]) -> None:
 
 
 def test_on_the_wire_it_has_the_names_of_the_contract() -> None:
-    block = {"l2sp": "0.5", **REPLAY}
+    block = {"l2sp": "0.5", **EWC, **REPLAY}
     wire = spec(retention=block).to_wire()["retention"]
     assert wire["l2sp"] == "0.5"
+    assert (wire["ewc"]["lambda"], wire["ewc"]["samples"]) == ("100", 256)
     assert wire["replay"]["data"]["uri"] == KEPT["uri"]
 
 
 def test_its_sources_are_among_all_sources() -> None:
     assert [source.uri for source in all_sources(spec())] == ["s3://artifacts/train.jsonl"]
     assert all_sources(spec(retention=REPLAY))[-1].uri == KEPT["uri"]
-    assert len(all_sources(spec(retention={**KL, **REPLAY}))) == 3
+    assert len(all_sources(spec(retention={**KL, **EWC, **REPLAY}))) == 4
 
 
 def test_it_is_part_of_the_run_only_where_it_is_set() -> None:
@@ -111,4 +116,6 @@ def test_what_is_kept_beside_the_weights_is_said() -> None:
     both = spec(retention={"l2sp": "1", "klToBase": {"weight": "1", "data": KEPT}}).retention
     assert copies(both, spec().method) == 2
     assert copies(both, spec(method=LORA).method) == 0
+    assert copies(spec(retention=EWC).retention, spec().method) == 2
+    assert copies(spec(retention={"l2sp": "1", **EWC}).retention, spec().method) == 2
     assert "DDP" in (needs_whole(l2sp) or "")

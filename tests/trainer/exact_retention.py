@@ -59,6 +59,7 @@ def terms(folder: Path) -> dict[str, dict[str, Any]]:
         "l2sp": {**FULL, "retention": {"l2sp": "10"}},
         "kl-full": {**FULL, "retention": {"klToBase": {"weight": "1", "data": kept}}},
         "kl-lora": {**LORA, "retention": {"klToBase": {"weight": "1", "data": kept}}},
+        "ewc": {**FULL, "retention": {"ewc": {"lambda": "10000", "samples": 32, "data": kept}}},
         "replay": {**FULL, "retention": {"replay": {"data": kept, "percent": 30}}},
     }
 

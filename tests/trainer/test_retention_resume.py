@@ -13,9 +13,9 @@ from tests.trainer.exact_retention import SEEDS
 from tests.trainer.ranks import Results, joined, run_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-TERMS = {"l2sp": "full", "kl-full": "full", "kl-lora": "lora", "replay": "full"}
+TERMS = {"l2sp": "full", "kl-full": "full", "kl-lora": "lora", "ewc": "full", "replay": "full"}
 """With the method that it is compared under."""
-REPORTED = {"full": ["l2spLoss", "klToBaseLoss"], "lora": ["klToBaseLoss"]}
+REPORTED = {"full": ["l2spLoss", "klToBaseLoss", "ewcLoss"], "lora": ["klToBaseLoss"]}
 
 
 @pytest.fixture(scope="module")

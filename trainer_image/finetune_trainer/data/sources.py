@@ -19,8 +19,8 @@ from finetune_trainer.common.stores import Tenant, open_for
 from finetune_trainer.data.files import KINDS
 
 _FORMAT = 1
-KL_TO_BASE = "kl-to-base"
-"""Its folder."""
+KL_TO_BASE, EWC = "kl-to-base", "ewc"
+"""Folders of what is read aside."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,12 @@ def named_sources(config: RunConfig) -> list[NamedSource]:
 def retained_sources(config: RunConfig) -> list[NamedSource]:
     """What terms against forgetting read."""
     retention = config.spec.retention
-    kl = retention.kl_to_base if retention else None
-    return [NamedSource("spec.retention.klToBase.data", KL_TO_BASE, kl.data, False, aside=True)] if kl else []
+    terms = ((KL_TO_BASE, "klToBase", retention.kl_to_base), (EWC, "ewc", retention.ewc)) if retention else ()
+    return [
+        NamedSource(f"spec.retention.{name}.data", folder, term.data, False, aside=True)
+        for folder, name, term in terms
+        if term
+    ]
 
 
 def every_source(config: RunConfig) -> list[NamedSource]:

@@ -100,7 +100,7 @@ def assemble(
     if isinstance(objective, Distill):
         objective.teacher = load_teacher(spec, places.teacher, strategy.model, place.device)
         heart.beat()
-    terms = terms_of(config, places, tokenizer, strategy, plan, place, pad_id=pad, alive=heart.beat)
+    terms = terms_of(config, places, tokenizer, strategy, plan, place, agreement, pad_id=pad, alive=heart.beat)
     start = resume.begin(channel, plan, strategy, place, agreement)
     if rows.packed:
         with strategy.precision():

@@ -9,15 +9,20 @@ from finetune_api.retention import ANCHORED
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.common.places import Places
+from finetune_trainer.common.stores import open_run
 from finetune_trainer.data.retained import load_retained
+from finetune_trainer.data.sources import EWC as EWC_DATA
 from finetune_trainer.data.sources import KL_TO_BASE
+from finetune_trainer.engine.agree import Agreement
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.retention.base import Term
+from finetune_trainer.retention.ewc import EWC
+from finetune_trainer.retention.fisher import chosen, fisher
 from finetune_trainer.retention.frozen import frozen_copy
 from finetune_trainer.retention.kl import KLToBase, adapter_off
-from finetune_trainer.retention.l2sp import L2SP
+from finetune_trainer.retention.l2sp import L2SP, Anchors
 
 
 def terms_of(
@@ -27,6 +32,7 @@ def terms_of(
     strategy: Strategy,
     plan: BatchPlan,
     place: Place,
+    agreement: Agreement,
     *,
     pad_id: int,
     alive: Callable[[], None],
@@ -36,10 +42,18 @@ def terms_of(
     found: list[Term] = []
     if retention is None:
         return found
-    if retention.l2sp is not None:
-        parameters = trainable_parameters(strategy.model)
+    parameters, first = trainable_parameters(strategy.model), place.rank == 0
+    anchors: Anchors = {}
+    if retention.l2sp is not None or retention.ewc is not None:
         anchors = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        found.append(L2SP(float(retention.l2sp), parameters, anchors, first=place.rank == 0))
+    if retention.l2sp is not None:
+        found.append(L2SP(float(retention.l2sp), parameters, anchors, first=first))
+    if retention.ewc is not None:
+        records = load_retained(config, EWC_DATA, places.data, tokenizer, lambda _records: alive())
+        run, scratch = open_run(config), places.scratch / "fisher"
+        samples = chosen(records, retention.ewc.samples)
+        importance = fisher(records, samples, strategy, run, scratch, place, agreement, pad_id=pad_id, alive=alive)
+        found.append(EWC(float(retention.ewc.lambda_), parameters, anchors, importance, first=first))
     if retention.kl_to_base is not None:
         anchored = spec.method.type in ANCHORED
         found.append(

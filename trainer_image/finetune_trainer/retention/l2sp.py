@@ -22,13 +22,24 @@ class L2SP:
         self._weight, self._parameters, self._anchors, self._first = weight, parameters, anchors, first
 
     def add(self, strategy: Strategy, step: int) -> torch.Tensor:
-        device = next(iter(self._parameters.values())).device
-        total = torch.zeros((), dtype=torch.float64, device=device)
-        if not self._first:
-            return total
-        # One by one: autograd's intermediate results are then those of one parameter.
-        for name, parameter in self._parameters.items():
-            part = 0.5 * self._weight * (parameter - self._anchors[name]).square().sum()
-            strategy.backward(part, last=False)
-            total += part.detach()
+        return add_distance(strategy, self._weight if self._first else None, self._parameters, self._anchors)
+
+
+def add_distance(
+    strategy: Strategy,
+    weight: float | None,
+    parameters: Mapping[str, nn.Parameter],
+    anchors: Anchors,
+    importance: Anchors | None = None,
+) -> torch.Tensor:
+    """Of `weight` / 2 times the sum of squared distances, each times its importance. Without a weight: nothing."""
+    total = torch.zeros((), dtype=torch.float64, device=next(iter(parameters.values())).device)
+    if weight is None:
         return total
+    # One by one: autograd's intermediate results are then those of one parameter.
+    for name, parameter in parameters.items():
+        squares = (parameter - anchors[name]).square()
+        part = 0.5 * weight * (squares if importance is None else squares * importance[name]).sum()
+        strategy.backward(part, last=False)
+        total += part.detach()
+    return total

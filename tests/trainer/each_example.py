@@ -20,11 +20,20 @@ import yaml
 
 from tests.trainer import tiny
 from tests.trainer.exact import Ranks
-from tests.trainer.preferences import write_preferences
+from tests.trainer.preferences import write_preferences, write_ratings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STEPS = 2
 ROWS = 24
+RECORDS = {
+    "SFT": "records.jsonl",
+    "Pretrain": "records.jsonl",
+    "Distill": "records.jsonl",
+    "DPO": "pairs.jsonl",
+    "Reward": "pairs.jsonl",
+    "KTO": "ratings.jsonl",
+}
+"""What an objective learns from, where an example does not bring it along."""
 
 
 def jobs() -> dict[str, dict[str, Any]]:
@@ -37,6 +46,10 @@ def jobs() -> dict[str, dict[str, Any]]:
     return found
 
 
+def objective(spec: dict[str, Any]) -> str:
+    return str(spec.get("objective", {}).get("type", "SFT"))
+
+
 def write_records(folder: Path) -> None:
     import pyarrow
     from pyarrow import parquet
@@ -45,6 +58,7 @@ def write_records(folder: Path) -> None:
     tiny.write_data(folder / "tiny" / "data" / "records.jsonl", ROWS)
     tiny.write_data(folder / "tiny" / "data" / "held-out.jsonl", 4, seed=9)
     write_preferences(folder / "tiny" / "data" / "pairs.jsonl", ROWS)
+    write_ratings(folder / "tiny" / "data" / "ratings.jsonl", ROWS)
     shutil.copytree(EXAMPLES / "data" / "datasets", folder / "datasets")
     with (folder / "datasets" / "faq.csv").open() as table:
         parquet.write_table(pyarrow.Table.from_pylist(list(csv.DictReader(table))), folder / "datasets" / "faq.parquet")
@@ -58,15 +72,14 @@ def stored(folder: Path, source: dict[str, Any], name: str) -> dict[str, Any]:
 
 def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """What `Ranks.train` lays over its own spec."""
-    block, objective = dict(spec["data"]), dict(spec.get("objective", {}))
-    name = "pairs.jsonl" if objective.get("type") == "DPO" else "records.jsonl"
-    block["train"] = [stored(folder, source, name) for source in block["train"]]
+    block, learned = dict(spec["data"]), dict(spec.get("objective", {}))
+    block["train"] = [stored(folder, source, RECORDS[objective(spec)]) for source in block["train"]]
     if held_out := block.get("validation", {}).get("sources"):
         block["validation"] = {"sources": [stored(folder, source, "held-out.jsonl") for source in held_out]}
     block["maxLength"] = min(block.get("maxLength", 256), 256)
-    if "distill" in objective:
+    if "distill" in learned:
         teacher = {"uri": f"file://{folder / 'tiny' / 'model'}"}
-        objective["distill"] = {**objective["distill"], "teacher": teacher}
+        learned["distill"] = {**learned["distill"], "teacher": teacher}
     training = {k: v for k, v in spec.get("training", {}).items() if k != "epochs"}
     sizes = {"maxSteps": STEPS, "globalBatchSize": 4, "microBatchSize": 2, "precision": "FP32"}
     changes: dict[str, Any] = {
@@ -75,13 +88,15 @@ def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
         "training": {**training, **sizes},
         **{key: spec[key] for key in ("checkpoint", "evaluation") if key in spec},
     }
-    if objective:
-        changes["objective"] = objective
-    if retention := spec.get("retention"):
-        changes["retention"] = dict(retention)
-        if "replay" in retention:
-            again = stored(folder, retention["replay"]["data"], "held-out.jsonl")
-            changes["retention"]["replay"] = {**retention["replay"], "data": again}
+    if learned:
+        changes["objective"] = learned
+    if "retention" in spec:
+        changes["retention"] = {
+            term: {**value, "data": stored(folder, value["data"], "held-out.jsonl")}
+            if isinstance(value, dict) and "data" in value
+            else value
+            for term, value in spec["retention"].items()
+        }
     return changes
 
 
@@ -92,7 +107,8 @@ def main() -> None:
     write_records(folder)
     ranks.phase(1)
     for name, spec in jobs().items():
-        ranks.train(name, 1, made_small(folder, spec))
+        if objective(spec) in RECORDS:
+            ranks.train(name, 1, made_small(folder, spec))
     (folder / "results.json").write_text(json.dumps(ranks.results))
     dist.destroy_process_group()
 

@@ -28,6 +28,8 @@ def test_all_kinds_of_examples_are_among_them() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", JOBS)
 def test_it_trains(results: Results, name: str) -> None:
+    if (objective := each_example.objective(each_example.jobs()[name])) not in each_example.RECORDS:
+        pytest.skip(f"each_example.RECORDS does not say what objective {objective} learns from")
     done = results[f"{name}-1"]
     assert (done["code"], done["step"]) == (0, each_example.STEPS)
     assert len(done["losses"]) == each_example.STEPS

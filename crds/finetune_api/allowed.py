@@ -38,6 +38,10 @@ METHODS: Mapping[MethodType, Traits] = {
     MethodType.FULL_FINE_TUNE: Traits((FULL,), shards=True, rate="2e-5"),
     MethodType.FREEZE: Traits((FULL,), rate="2e-5"),
     MethodType.LORA: Traits((MERGED, ADAPTER), shards=True),
+    MethodType.QLORA: Traits(
+        (MERGED, ADAPTER),
+        not_served="vLLM would load it onto the unquantized base, which is another model than the one trained (QLoRA)",
+    ),
     MethodType.DORA: Traits(
         (MERGED, ADAPTER), not_served="vLLM loads no adapters with a magnitude of their own (DoRA)"
     ),

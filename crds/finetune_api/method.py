@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -17,6 +17,7 @@ class MethodType(StrEnum):
     FULL_FINE_TUNE = "FullFineTune"
     FREEZE = "Freeze"
     LORA = "LoRA"
+    QLORA = "QLoRA"
     DORA = "DoRA"
     IA3 = "IA3"
     PREFIX = "Prefix"
@@ -94,6 +95,47 @@ class LoRA(ApiModel):
     ] = []
 
 
+class QuantType(StrEnum):
+    NF4 = "NF4"
+    FP4 = "FP4"
+    INT8 = "INT8"
+
+
+class Quantization(ApiModel):
+    """How the frozen base is kept (Dettmers et al. 2023). Embeddings, norms and the output head stay as they are."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.type) || !has(self.bits) || (self.type == 'INT8') == (self.bits == 8)",
+                "INT8 has 8 bits, NF4 and FP4 have 4; set bits and type alike, or leave one of them out",
+            ),
+            cel(
+                "!has(self.doubleQuant) || !self.doubleQuant || !((has(self.type) && self.type == 'INT8') || "
+                "(has(self.bits) && self.bits == 8))",
+                "doubleQuant belongs to 4 bits, whose scales are many; remove it, or set bits: 4",
+            ),
+        )
+    )
+
+    bits: Annotated[Literal[4, 8], Field(description="4 when unset, unless type is INT8.")] | None = None
+    type: (
+        Annotated[QuantType, Field(description="NF4 when unset, with bits: 8 INT8 (one scale for each output).")] | None
+    ) = None
+    double_quant: (
+        Annotated[bool, Field(description="The scales of blocks of 64 values are quantized, too. True when unset.")]
+        | None
+    ) = None
+
+    @property
+    def kind(self) -> QuantType:
+        return self.type or (QuantType.INT8 if self.bits == 8 else QuantType.NF4)
+
+    @property
+    def doubled(self) -> bool:
+        return self.kind is not QuantType.INT8 and self.double_quant is not False
+
+
 class IA3(ApiModel):
     """Learned factors on keys, values and the feed-forward (Liu et al. 2022)."""
 
@@ -146,7 +188,8 @@ class Bottleneck(ApiModel):
 
 _BLOCKS = {
     "freeze": ("Freeze",),
-    "lora": ("LoRA", "DoRA"),
+    "lora": ("LoRA", "QLoRA", "DoRA"),
+    "quantization": ("QLoRA",),
     "ia3": ("IA3",),
     "prefix": ("Prefix",),
     "prompt": ("Prompt",),
@@ -176,9 +219,10 @@ class Method(ApiModel):
                 "nothing would train: set at least one of freeze.lastLayers, trainable, embeddings, lmHead",
             ),
             cel(
-                "self.type != 'DoRA' || !has(self.lora) || !has(self.lora.init) || "
+                "!(self.type in ['QLoRA', 'DoRA']) || !has(self.lora) || !has(self.lora.init) || "
                 "!(self.lora.init in ['PiSSA', 'OLoRA'])",
-                "lora.init PiSSA and OLoRA belong to type LoRA; DoRA starts from Default, Gaussian or Orthogonal",
+                "lora.init PiSSA and OLoRA belong to type LoRA; QLoRA and DoRA start from Default, Gaussian or "
+                "Orthogonal",
             ),
         )
     )
@@ -186,6 +230,7 @@ class Method(ApiModel):
     type: MethodType
     freeze: Freeze | None = None
     lora: LoRA | None = None
+    quantization: Quantization | None = None
     ia3: IA3 | None = None
     prefix: Prefix | None = None
     prompt: Prompt | None = None

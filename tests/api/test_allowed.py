@@ -8,7 +8,7 @@ import pytest
 
 from finetune_api.allowed import ADAPTER, FULL, MERGED, METHODS, ddp_only, not_servable, published_kind, served_rank
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA, Method, MethodType
+from finetune_api.method import LoRA, Method, MethodType, Quantization
 from finetune_cli import rules
 from finetune_cli.cel import compile_rule
 
@@ -74,8 +74,61 @@ def test_what_is_published(document: dict[str, Any], merge: bool, kind: str) -> 
     assert published_kind(Method.model_validate(document), merge=merge) == kind
 
 
+@pytest.mark.parametrize(
+    ("quantization", "told"),
+    [
+        ({"bits": 8, "type": "NF4"}, "INT8 has 8 bits"),
+        ({"bits": 4, "type": "INT8"}, "INT8 has 8 bits"),
+        ({"bits": 8, "doubleQuant": True}, "doubleQuant belongs to 4 bits"),
+        ({"type": "INT8", "doubleQuant": True}, "doubleQuant belongs to 4 bits"),
+        ({"bits": 8, "doubleQuant": False}, None),
+        ({"bits": 8, "type": "INT8"}, None),
+        ({"type": "FP4", "doubleQuant": True}, None),
+        ({}, None),
+    ],
+)
+def test_bits_and_types_of_quantization_agree(quantization: dict[str, Any], told: str | None) -> None:
+    schema: Any = Quantization.model_json_schema()
+    found = [
+        rule["message"]
+        for rule in schema["x-kubernetes-validations"]
+        if not compile_rule(rule["rule"])({"self": quantization})
+    ]
+    assert [told in words for words in found if told] == ([True] if told else [])
+    assert bool(found) == (told is not None)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "kind", "doubled"),
+    [
+        ({}, "NF4", True),
+        ({"bits": 8}, "INT8", False),
+        ({"type": "FP4", "doubleQuant": False}, "FP4", False),
+    ],
+)
+def test_what_is_unset_in_quantization(quantization: dict[str, Any], kind: str, doubled: bool) -> None:
+    found = Quantization.model_validate(quantization)
+    assert (found.kind, found.doubled) == (kind, doubled)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ({"type": "LoRA", "quantization": {}}, "quantization block belongs to type QLoRA"),
+        ({"type": "QLoRA", "lora": {"init": "PiSSA"}}, "belong to type LoRA"),
+        ({"type": "QLoRA", "lora": {"init": "Gaussian"}, "quantization": {}}, None),
+    ],
+)
+def test_blocks_of_qlora(method: dict[str, Any], told: str | None) -> None:
+    schema: Any = Method.model_json_schema()
+    found = [r["message"] for r in schema["x-kubernetes-validations"] if not compile_rule(r["rule"])({"self": method})]
+    assert len(found) == (told is not None)
+    assert all(str(told) in words for words in found)
+
+
 def test_what_vllm_loads() -> None:
     assert not_servable(Method(type=MethodType.LORA)) is None
+    assert "unquantized base" in str(not_servable(Method(type=MethodType.QLORA)))
     assert "DoRA" in str(not_servable(Method(type=MethodType.DORA)))
     assert "lora.modulesToSave" in str(
         not_servable(Method(type=MethodType.LORA, lora=LoRA(modules_to_save=["lm_head"])))

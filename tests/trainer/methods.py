@@ -35,6 +35,23 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "LoRA-OLoRA": {"method": {"type": "LoRA", "lora": {**LORA, "init": "OLoRA"}}},
     "LoRA-OLoRA-adapter": {"method": {"type": "LoRA", "lora": {**LORA, "init": "OLoRA", "rslora": True}}, **ADAPTER},
+    "QLoRA": {"method": {"type": "QLoRA", "lora": LORA}},
+    "QLoRA-INT8-whole-head": {
+        "method": {
+            "type": "QLoRA",
+            "lora": {**LORA, "modulesToSave": ["lm_head"]},
+            "quantization": {"bits": 8},
+        }
+    },
+    "QLoRA-FP4-adapter": {
+        "method": {
+            "type": "QLoRA",
+            "lora": {**LORA, "rslora": True, "dropout": "0.1"},
+            "quantization": {"type": "FP4", "doubleQuant": False},
+        },
+        "training": {"precision": "BF16"},
+        **ADAPTER,
+    },
     "DoRA": {"method": {"type": "DoRA", "lora": LORA}},
     "DoRA-adapter": {"method": {"type": "DoRA", "lora": {**LORA, "init": "Gaussian"}}, **ADAPTER},
     "IA3": {"method": {"type": "IA3"}, "training": {"learningRate": "2e-2"}},

@@ -10,6 +10,7 @@ from finetune_trainer.methods.full import Frozen, Full
 from finetune_trainer.methods.ia3 import Scaling
 from finetune_trainer.methods.lora import LowRank
 from finetune_trainer.methods.prompts import Prepended
+from finetune_trainer.methods.qlora import QuantizedLowRank
 
 
 def method_of(spec: api.Method) -> Method:
@@ -20,6 +21,8 @@ def method_of(spec: api.Method) -> Method:
             return Frozen(spec.freeze or api.Freeze())
         case MethodType.LORA | MethodType.DORA:
             return LowRank(spec.lora or api.LoRA(), dora=spec.type is MethodType.DORA)
+        case MethodType.QLORA:
+            return QuantizedLowRank(spec.lora or api.LoRA(), spec.quantization or api.Quantization())
         case MethodType.IA3:
             return Scaling(spec.ia3 or api.IA3())
         case MethodType.PREFIX:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from finetune_api.allowed import ddp_only
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA, Method, MethodType
+from finetune_api.method import MUTATES_BASE, LoRA, Method, MethodType
 from finetune_api.parallelism import CUTS_PARAMETERS, StrategyName
 from finetune_api.retention import needs_whole
 from finetune_api.training import WHOLE_STATE, ActivationCheckpointing
@@ -164,6 +164,15 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
         lora = spec.model_copy(update={"method": Method(type=MethodType.LORA, lora=LoRA())})
         yield "method", "method.type: LoRA", lora, setting
         yield "method", f"{one}method.type: LoRA", lora, smallest
+    if trains_all(spec) or spec.method.type is MethodType.LORA:
+        options = spec.method.lora if spec.method.lora and spec.method.lora.init not in MUTATES_BASE else None
+        quantized = spec.model_copy(update={"method": Method(type=MethodType.QLORA, lora=options)})
+        yield "method", "method.type: QLoRA", quantized, _whole(setting)
+        yield "method", f"{one}method.type: QLoRA", quantized, _whole(smallest)
+
+
+def _whole(setting: Setting) -> Setting:
+    return replace(setting, strategy=StrategyName.DDP, shards=1, offload=False)
 
 
 def _cut(setting: Setting, world: int) -> Setting:

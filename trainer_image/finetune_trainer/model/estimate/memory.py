@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA
+from finetune_api.method import LoRA, MethodType
 from finetune_api.parallelism import ZERO_STAGES
 from finetune_api.retention import copies
 from finetune_api.training import Precision
-from finetune_trainer.model.estimate import teacher, zero
+from finetune_trainer.model.estimate import quantized, teacher, zero
 from finetune_trainer.model.estimate.optimizer import state_bytes
 from finetune_trainer.model.estimate.setting import Setting
 from finetune_trainer.model.estimate.shapes import (
@@ -73,7 +73,8 @@ class Parts:
 
 def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     """Masters, gradients and AdamW's two moments are fp32: 16 bytes a trained parameter (Rajbhandari et al. 2019, ZeRO,
-    section 3.1, less the half copy, which autocast makes anew). A frozen one rests in bf16 on a GPU, else in fp32.
+    section 3.1, less the half copy, which autocast makes anew). A frozen one rests in bf16 on a GPU, else in fp32;
+    QLoRA's linear layers rest as codes and scales.
     """
     trained = trainable_parameters(model, spec)
     frozen = frozen_parameters(model, spec)
@@ -93,7 +94,7 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     if setting.strategy in ZERO_STAGES:
         weights, gradients, optimizer = zero.state(model, spec, setting, resting=resting, offloaded=offloaded)
     else:
-        weights = state * (FP32 * trained + resting * frozen) // share
+        weights = state * (FP32 * trained + resting * frozen - quantized.saved(model, spec, resting=resting)) // share
         gradients = state * FP32 * trained // share
         optimizer = state * state_bytes(model, spec) // share
     parts = Parts(
@@ -113,7 +114,8 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
 def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resting: int) -> int:
     bf16 = spec.training.precision is Precision.BF16
     trained = trainable_parameters(model, spec)
-    cast = HALF * _cast_parameters(model, recompute=setting.recompute) if bf16 and resting == FP32 else 0
+    cast = HALF * _cast_parameters(model, spec, recompute=setting.recompute) if bf16 and resting == FP32 else 0
+    cast += quantized.transient_bytes(model, spec)
     if setting.strategy in ZERO_STAGES:
         return zero.buffers(model, spec, setting, resting=resting) + cast
     if setting.shards > 1:
@@ -125,11 +127,12 @@ def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resti
     return (FP32 * trained if setting.world > 1 else 0) + cast + copies(spec.retention, spec.method) * FP32 * trained
 
 
-def _cast_parameters(model: ModelInfo, *, recompute: bool) -> int:
+def _cast_parameters(model: ModelInfo, spec: FineTuneJobSpec, *, recompute: bool) -> int:
     """Weights of matrix products: autograd keeps the half copies that autocast makes of them, of one
     layer at a time where layers are computed again."""
     heads = [t for t in model.tensors if "lm_head" in t.name] or [t for t in model.tensors if "embed_tokens" in t.name]
-    layers = sum(out * into for out, into in linear_modules(model.tensors).values())
+    cast = {} if spec.method.type is MethodType.QLORA else linear_modules(model.tensors)
+    layers = sum(out * into for out, into in cast.values())
     return layers // (Shape.of(model).layers if recompute else 1) + sum(t.elements for t in heads)
 
 

@@ -15,7 +15,7 @@ from finetune_trainer.model.inspect import ModelInfo
 
 Extent = tuple[int, ...]
 """The shape of a tensor."""
-LOW_RANK = (MethodType.LORA, MethodType.DORA)
+LOW_RANK = (MethodType.LORA, MethodType.QLORA, MethodType.DORA)
 
 
 def trains_all(spec: FineTuneJobSpec) -> bool:
@@ -68,7 +68,7 @@ def _extents(model: ModelInfo, method: api.Method) -> Iterator[Extent]:
         case MethodType.FREEZE:
             chosen = free([t.name for t in model.tensors], method.freeze or api.Freeze())
             yield from (t.shape for t in model.tensors if t.name in chosen)
-        case MethodType.LORA | MethodType.DORA:
+        case MethodType.LORA | MethodType.QLORA | MethodType.DORA:
             yield from _low_rank(model, method.lora or LoRA(), dora=method.type is MethodType.DORA)
         case MethodType.IA3:
             ia3 = method.ia3 or api.IA3()

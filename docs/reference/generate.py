@@ -13,6 +13,8 @@ from typing import Any
 from finetune_api.allowed import ADAPTER, METHODS, RULES
 from finetune_api.crdgen import FROZEN, finetunejob_crd, modeldeployment_crd
 from finetune_api.exitcodes import MEANINGS, reason
+from finetune_cli.combinations import METHODS as ALL_METHODS
+from finetune_cli.combinations import OBJECTIVES, RETENTION, STRATEGIES, Choices, Part, refusals
 
 HERE = Path(__file__).parent
 Schema = Mapping[str, Any]
@@ -48,6 +50,14 @@ resumed bit for bit, published, loaded again, and gives the same logits. How to 
 
 | `method.type` | published as | strategies | packed rows | unmerged adapter in vLLM | learningRate when unset |
 |---|---|---|---|---|---|
+"""
+COMBINATIONS_INTRO = """\
+# What goes with what
+
+Written by `docs/reference/generate.py`, which asks the CRD's own rules about each pair, as the API server does when you
+apply a manifest. **yes** is taken; a number is refused, for the reason below the tables. A job makes one choice of each
+kind, and is refused when any two of them do not go together. Every method with every objective that it goes with is
+trained, stopped and resumed bit for bit by `tests/trainer/test_combinations.py`, on a tiny model.
 """
 EXITS = """\
 ## Exit codes
@@ -155,12 +165,40 @@ def methods_page() -> str:
     return METHODS_INTRO + "\n".join(rows) + "\n\n## Refused\n\n" + "\n".join(refused) + "\n"
 
 
+def combinations_page() -> str:
+    reasons: list[str] = []
+
+    def answer(*parts: Part) -> str:
+        found = refusals(*parts)
+        reasons.extend(words for words in found if words not in reasons)
+        return ", ".join(str(reasons.index(words) + 1) for words in found) or "yes"
+
+    def grid(title: str, rows: Choices, columns: Choices) -> list[str]:
+        head = " | ".join(f"`{name}`" for name in columns)
+        lines = [f"\n## {title}\n", f"| | {head} |", "|---|" + "---|" * len(columns)]
+        lines += [
+            f"| `{name}` | " + " | ".join(answer(row, column) for column in columns.values()) + " |"
+            for name, row in rows.items()
+        ]
+        return lines
+
+    lines = grid("Methods and objectives", ALL_METHODS, OBJECTIVES)
+    lines += grid("Methods and strategies", ALL_METHODS, STRATEGIES)
+    lines += grid("Objectives and strategies", OBJECTIVES, STRATEGIES)
+    lines += grid("Methods and retention", ALL_METHODS, RETENTION)
+    lines += grid("Objectives and retention", OBJECTIVES, RETENTION)
+    lines.append("\n## Reasons\n")
+    lines += [f"{number}. {words}" for number, words in enumerate(reasons, start=1)]
+    return COMBINATIONS_INTRO + "\n".join(lines) + "\n"
+
+
 def pages() -> dict[Path, str]:
     exits = EXITS + "\n".join(
         f"| {int(code)} | {reason(code)} | {m.what} | {m.then} | {m.remedy} |" for code, m in MEANINGS.items()
     )
     return {
         HERE / "methods.md": methods_page(),
+        HERE / "combinations.md": combinations_page(),
         HERE / "finetunejob.md": page(JOB_INTRO, finetunejob_crd(), FROZEN_PATHS) + "\n" + exits + "\n",
         HERE / "modeldeployment.md": page(DEPLOYMENT_INTRO, modeldeployment_crd()),
     }

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune_api.retention import Retention
+from finetune_cli import combinations
 from finetune_operator.core import names
 from finetune_trainer.serve import reasons
 
@@ -58,6 +60,17 @@ def test_every_link_inside_the_page_has_its_heading(kind: str) -> None:
 def test_only_what_the_api_server_freezes_is_called_frozen() -> None:
     assert "**frozen**" in (FOLDER / "finetunejob.md").read_text()
     assert "**frozen**" not in (FOLDER / "modeldeployment.md").read_text()
+
+
+def test_every_retention_term_is_among_the_combinations() -> None:
+    assert set(combinations.RETENTION) == {field.alias or name for name, field in Retention.model_fields.items()}
+
+
+@pytest.mark.parametrize("objective", combinations.OBJECTIVES)
+def test_every_objective_is_taken_with_something(objective: str) -> None:
+    """Otherwise the part that chooses it lacks what it cannot do without."""
+    chosen = combinations.OBJECTIVES[objective]
+    assert not combinations.refusals(chosen, combinations.METHODS["LoRA"], combinations.STRATEGIES["DDP"])
 
 
 QUIET = {"Accepted", "Healthy", "ScaledToZero", "Verified", "Fetched", "Checked"}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.objective import teacher_of
+from finetune_api.objective import taught_from
 from finetune_api.retention import all_sources
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common.errors import RunError
@@ -124,6 +124,6 @@ def uris(config: RunConfig) -> list[str]:
     """Every place in storage that the job names."""
     spec = config.spec
     found = [spec.model.uri, *(source.uri for source in all_sources(spec)), spec.checkpoint.uri, spec.output.uri]
-    if teacher := teacher_of(spec):
-        found.append(teacher.uri)
+    if taught := taught_from(spec):
+        found.append(taught[1].uri)
     return [uri for uri in found if uri is not None]

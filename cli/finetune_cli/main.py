@@ -25,6 +25,7 @@ TOP = """\
 examples:
   finetune validate -f job.yaml               what the API server would say, with the line
   finetune plan -f job.yaml                   batches, steps and memory, before anything runs
+  finetune teach -f job.yaml --to answers     a teacher's answers as files
   finetune run -f job.yaml                    train, evaluate, gate and publish on this machine
 """
 RUN = """\
@@ -50,6 +51,13 @@ examples:
   finetune plan -f job.yaml --set spec.resources.nodes=4
   finetune plan -f job.yaml --output json
 """
+TEACH = """\
+examples:
+  finetune teach -f job.yaml --to answers               the job's objective is Distill with a teacher
+  finetune teach -f job.yaml --to answers --top-k 128
+
+Copy the folder to your store, and name it as objective.distill.topK in the teacher's place.
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,10 +76,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=form,
     )
     top.add_argument("--version", action="version", version=f"finetune {_version()}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="run|validate|plan")
+    commands = top.add_subparsers(dest="command", required=True, metavar="run|validate|plan|teach")
     for name, text, examples in (
         ("run", "train, evaluate, gate and publish a FineTuneJob on this machine", RUN),
         ("validate", "check manifests as the API server would, without one", VALIDATE),
+        ("teach", "write a teacher's answers to a Distill job's records into files", TEACH),
         ("plan", "say what a FineTuneJob comes to: batches, steps, memory", PLAN),
     ):
         command = commands.add_parser(
@@ -101,6 +110,9 @@ def parser() -> argparse.ArgumentParser:
             help="change a field, as spec.training.maxSteps=10",
         )
         add("--dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: ./runs)")
+        if name == "teach":
+            add("--to", type=Path, required=True, metavar="FOLDER", help="a new folder for the files")
+            add("--top-k", type=_positive, default=64, metavar="K", help="tokens kept at each target (default: 64)")
         if name == "run":
             add("--processes", type=_positive, metavar="N", help="default: all GPUs; on a CPU processesPerNode or 1")
             add("--no-publish", action="store_true", help="end after training")
@@ -140,6 +152,13 @@ def _dispatch(arguments: argparse.Namespace, voice: Voice, argv: list[str] | Non
         from finetune_cli.plan import plan
 
         return plan(arguments.filename, arguments.name, arguments.set, voice, given)
+    if arguments.command == "teach":
+        from finetune_cli import teach
+
+        asked = teach.Options(
+            arguments.filename, given, arguments.name, arguments.set, to=arguments.to, top_k=arguments.top_k
+        )
+        return teach.teach(asked, voice)
     from finetune_cli.run import Options, run
 
     words = sys.argv[1:] if argv is None else argv

@@ -128,6 +128,13 @@ class FineTuneJobSpec(ApiModel):
                 ".parallelism.strategy",
             ),
             cel(
+                "!has(self.objective) || !has(self.objective.distill) || !has(self.objective.distill.topK) || "
+                "!has(self.data.packing) || !self.data.packing",
+                "a teacher's answers are found by record (objective.distill.topK), so records do not share rows: "
+                "remove data.packing, or set it to false",
+                ".data.packing",
+            ),
+            cel(
                 "!has(self.objective) || self.objective.type != 'Distill' || "
                 "!(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
                 "Distill has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto",

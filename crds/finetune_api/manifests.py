@@ -84,7 +84,7 @@ class Lineage(WireModel):
     data_fingerprint: str
     teacher_uri: str | None = None
     teacher_revision: str | None = None
-    """Of objective Distill."""
+    """Of objective Distill: the teacher, or its answers."""
     checkpoint_step: int
     checkpoint_attempt: int
     averaged_steps: list[int] | None = None

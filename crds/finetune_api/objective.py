@@ -12,6 +12,7 @@ from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
 from finetune_api.objective_distill import DistillSettings, Teacher
 from finetune_api.objective_kto import KTOSettings
 from finetune_api.publishing import Metric
+from finetune_api.storage import Stored
 
 
 class ObjectiveType(StrEnum):
@@ -111,6 +112,15 @@ def teacher_of(spec: HasObjective) -> Teacher | None:
     """The model that is asked beside the one that trains."""
     settings = objective_of(spec).distill
     return settings.teacher if settings else None
+
+
+def taught_from(spec: HasObjective) -> tuple[str, Stored] | None:
+    """Its path in the spec, and where to read what a student learns from: a teacher, or its answers."""
+    settings = objective_of(spec).distill
+    for name, source in (("teacher", settings.teacher), ("topK", settings.top_k)) if settings else ():
+        if source is not None:
+            return f"spec.objective.distill.{name}", source
+    return None
 
 
 MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {

@@ -24,17 +24,27 @@ class Teacher(Stored):
     beside the student, whole on every GPU, and never trained."""
 
 
+class TopK(Stored):
+    """What a teacher said of every target token, written down beforehand by `finetune teach`: files
+    `top-k-*.safetensors` below `uri`, and the credentials to read them."""
+
+
 class DistillSettings(ApiModel):
     """Knowledge distillation (Hinton et al. 2015): at each token that the records ask for, the student's distribution
     over the vocabulary comes nearer to the teacher's."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            cel("!has(self.beta) || self.loss == 'JSD'", "beta belongs to loss: JSD; remove it, or set loss: JSD")
+            cel(
+                "has(self.teacher) != has(self.topK)",
+                "set teacher (asked in training), or topK (its answers)",
+            ),
+            cel("!has(self.beta) || self.loss == 'JSD'", "beta belongs to loss: JSD; remove it, or set loss: JSD"),
         )
     )
 
-    teacher: Teacher
+    teacher: Teacher | None = None
+    top_k: TopK | None = None
     loss: Annotated[
         DivergenceType,
         Field(

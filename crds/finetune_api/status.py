@@ -185,7 +185,7 @@ class Resolved(StatusModel):
     model_revision: Short
     data_fingerprint: Short
     teacher_revision: Short | None = None
-    """Of objective.distill.teacher."""
+    """Of objective.distill.teacher or topK."""
     run_key: Short
     run_uri: Long
     image: Annotated[str, Field(max_length=512)]

@@ -14,7 +14,7 @@ from finetune_api.exitcodes import ExitCode
 from finetune_cli.main import CODES, parser
 from tests.cli.manifests import JOB, environment, finetune, write
 
-COMMANDS = ("run", "validate", "plan")
+COMMANDS = ("run", "validate", "plan", "teach")
 
 
 @pytest.fixture

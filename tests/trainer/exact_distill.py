@@ -10,7 +10,9 @@ from typing import Any
 
 import torch.distributed as dist
 
-from tests.trainer import tiny
+from finetune_trainer.common.places import Places
+from finetune_trainer.objectives.teach import teach
+from tests.trainer import runs, tiny
 from tests.trainer.exact import FULL, LORA, Ranks
 from tests.trainer.exact_objectives import FSDP, data
 
@@ -18,6 +20,12 @@ from tests.trainer.exact_objectives import FSDP, data
 def distill(folder: Path, **fields: Any) -> dict[str, Any]:
     teacher = {"uri": f"file://{folder / 'tiny' / 'teacher'}"}
     return {"objective": {"type": "Distill", "distill": {"teacher": teacher, **fields}}}
+
+
+def write_answers(folder: Path, changes: dict[str, Any]) -> None:
+    document = runs.spec(folder / "tiny" / "model", folder / "tiny" / "data" / "records.jsonl")
+    config = runs.config(folder / "store", document | changes)
+    teach(config, Places(folder / "teaching"), folder / "tiny" / "answers", 128, lambda _done, _all: None)
 
 
 def main() -> None:
@@ -39,6 +47,14 @@ def main() -> None:
     ranks.train("full-whole", 1, full)
     ranks.train("fsdp-whole", 1, {**full, **FSDP})
     ranks.train("packed", 1, {**full, **data(folder, "records", packing=True)})
+    if rank == 0:
+        write_answers(folder, {**lora, "objective": distill(folder)["objective"]})
+    ranks.agreement.barrier()
+    answers = {"topK": {"uri": f"file://{folder / 'tiny' / 'answers'}"}}
+    written = {**LORA, **records, "objective": {"type": "Distill", "distill": answers}}
+    ranks.train("written-whole", 1, written)
+    ranks.train("written-middle", 1, written, stop=(4, 0))
+    ranks.train("written-middle", 2, written)
     ranks.train("shrink", 1, full, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, full)

@@ -42,6 +42,8 @@ class Case:
     distill: str | None = None
     """Its loss; the teacher is as large as the student."""
     weight: str = "1"
+    top_k: int | None = None
+    """By so many answers of a teacher instead of the teacher."""
 
     def __str__(self) -> str:
         method = "Full" if self.full else f"LoRA r{self.rank} {self.targets}"
@@ -51,6 +53,7 @@ class Case:
             f"accumulation {self.accumulation}"
             + (", activations computed again" if self.recompute else "")
             + (f", distilled by {self.distill} with weight {self.weight}" if self.distill else "")
+            + (f" from {self.top_k} answers" if self.top_k else "")
         )
 
 
@@ -81,7 +84,8 @@ def spec_of(case: Case, root: Path) -> FineTuneJobSpec:
         "training": {"precision": case.precision},
     }
     if case.distill:
-        settings = {"teacher": {"uri": f"file://{root}/base"}, "loss": case.distill, "weight": case.weight}
+        source = {"topK" if case.top_k else "teacher": {"uri": f"file://{root}/base"}}
+        settings = {**source, "loss": case.distill, "weight": case.weight}
         changes["objective"] = {"type": "Distill", "distill": settings}
     return small.config(root, changes).spec
 
@@ -99,7 +103,15 @@ def estimated(case: Case, root: Path) -> Parts:
         recompute=case.recompute,
     )
     model = inspect_model(store, list(store.list()))
-    return memory(replace(model, teacher=model if case.distill else None), spec_of(case, root), setting)
+    return memory(
+        replace(model, teacher=model if case.distill and not case.top_k else None), spec_of(case, root), setting
+    )
+
+
+def answered(batch: Batch, k: int, vocabulary: int) -> Batch:
+    targets = batch.ids_bt.numel() - len(batch.ids_bt)
+    said_nk = torch.log_softmax(torch.randn(targets, k + 1), dim=-1)
+    return replace(batch, taught_nk=torch.arange(k).expand(targets, k) % vocabulary, taught_log_probs_nk=said_nk)
 
 
 def measured(case: Case, root: Path) -> int:
@@ -111,14 +123,16 @@ def measured(case: Case, root: Path) -> int:
         live.count(strategy.model.parameters())
         live.count(strategy.model.buffers())
         objective = objectives.choose(spec)
-        if isinstance(objective, Distill):
-            objective.teacher = load_teacher(spec, root / "base", strategy.model, cpu)
+        if isinstance(objective, Distill) and not case.top_k:
+            objective.teacher = load_teacher(spec, root / "base", case.vocabulary, cpu)
             live.count(objective.teacher.parameters())
         for _ in range(2):
             live.peak = live.now
             for index in range(case.accumulation):
                 ids = torch.randint(case.vocabulary, (case.micro_batch, case.length))
                 batch = Batch(ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
+                if case.top_k:
+                    batch = answered(batch, case.top_k, case.vocabulary)
                 with strategy.precision():
                     loss = objective.sums(strategy.model, batch).loss
                 strategy.backward(loss, last=index == case.accumulation - 1)

@@ -162,8 +162,8 @@ def test_a_teacher_of_another_vocabulary_is_refused(models: tuple[Any, Any], tmp
     teacher.resize_token_embeddings(teacher.config.vocab_size + 8, mean_resizing=False)
     teacher.save_pretrained(tmp_path / "wider")
     with pytest.raises(SpecError, match="name a teacher with its vocabulary"):
-        load_teacher(spec, tmp_path / "wider", models[0], torch.device("cpu"))
-    loaded = load_teacher(spec, tmp_path / "teacher", models[0], torch.device("cpu"))
+        load_teacher(spec, tmp_path / "wider", models[0].config.vocab_size, torch.device("cpu"))
+    loaded = load_teacher(spec, tmp_path / "teacher", models[0].config.vocab_size, torch.device("cpu"))
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
 

@@ -30,12 +30,14 @@ def lines(folder: Path, run: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(results: Results) -> None:
-    reference, last = results["lora-whole-1"], results["lora-middle-2"]
-    assert [results[part]["code"] for part in ("lora-middle-1", "lora-middle-2")] == [85, 0]
+@pytest.mark.parametrize("run", ["lora", "written"])
+def test_a_stopped_run_goes_on_bit_for_bit(results: Results, run: str) -> None:
+    parts = [f"{run}-middle-1", f"{run}-middle-2"]
+    reference, last = results[f"{run}-whole-1"], results[parts[-1]]
+    assert [results[part]["code"] for part in parts] == [85, 0]
     assert last["step"] == reference["step"] == 10
     assert (last["digest"], last["optimizer"]) == (reference["digest"], reference["optimizer"])
-    assert joined(results, ["lora-middle-1", "lora-middle-2"], "losses") == reference["losses"]
+    assert joined(results, parts, "losses") == reference["losses"]
 
 
 def test_another_world_size_learns_the_same(results: Results) -> None:
@@ -52,7 +54,7 @@ def test_a_sharded_student_learns_the_same(results: Results) -> None:
     assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
 
 
-@pytest.mark.parametrize("run", ["full-whole", "lora-whole", "packed"])
+@pytest.mark.parametrize("run", ["full-whole", "lora-whole", "packed", "written-whole"])
 def test_the_student_comes_nearer_to_its_teacher(results: Results, folder: Path, run: str) -> None:
     steps = [line for line in lines(folder, run) if "loss" in line]
     assert sum(line["divergence"] for line in steps[-3:]) < sum(line["divergence"] for line in steps[:3])

@@ -7,10 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from finetune_api import runconfig as rc
+from finetune_trainer.data.top_k import write
+from finetune_trainer.data.top_k_header import Header
 from tests.trainer import small
+from tests.trainer.test_model_inspect import CONFIG
 from tests.trainer.test_preflight_main import model_folder, run
 
 FIELD = "spec.objective.distill.teacher.uri"
@@ -105,3 +109,38 @@ def test_a_gate_may_ask_for_what_sft_measures(job: Path) -> None:
     assert run(small.config(job, distilled(job) | gate), job).exit_code == 0
     gate = {"evaluation": {"gate": [{"metric": "rewardMargin", "min": "0"}]}}
     assert run(small.config(job, distilled(job) | gate), job).reason == "GateNotMeasured"
+
+
+def answered(root: Path, vocabulary: int = CONFIG["vocab_size"], **fields: Any) -> dict[str, Any]:
+    (root / "answers").mkdir(exist_ok=True)
+    said = np.zeros((1, 4), dtype=np.int32), np.zeros((1, 5), dtype=np.float32)
+    write(root / "answers", 0, Header(4, vocabulary, "1"), [(7, said)])
+    return {"objective": {"type": "Distill", "distill": {"topK": {"uri": f"file://{root}/answers"}, **fields}}}
+
+
+def test_a_teachers_answers_stand_for_it(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, taught = run(small.config(job), job), run(small.config(job, answered(job)), job)
+    assert (taught.exit_code, taught.reason) == (0, "Accepted")
+    assert taught.teacher_revision is not None
+    assert taught.run_key != plain.run_key
+    assert "the 4 likeliest tokens at each target, 1 files" in capsys.readouterr().out
+    assert taught.estimate is not None
+    assert plain.estimate is not None
+    assert taught.estimate.memory is not None
+    assert plain.estimate.memory is not None
+    assert taught.estimate.memory.weights == plain.estimate.memory.weights
+
+
+def test_answers_that_are_not_there_or_not_about_this_are_refused(job: Path) -> None:
+    report = run(small.config(job, answered(job, temperature="2")), job)
+    assert (report.exit_code, report.reason) == (64, "InvalidSpec")
+    assert "topK: it was asked at temperature 1" in report.message
+    report = run(small.config(job, answered(job, vocabulary=3)), job)
+    assert "its teacher tells 3 tokens apart" in report.message
+    wanted = answered(job)
+    (job / "answers" / "top-k-00000.safetensors").write_bytes(b"no")
+    report = run(small.config(job, wanted), job)
+    assert (report.exit_code, report.field) == (64, "spec.objective.distill.topK.uri")
+    (job / "answers" / "top-k-00000.safetensors").unlink()
+    report = run(small.config(job, wanted), job)
+    assert (report.exit_code, report.reason) == (69, "WaitingForDataset")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.objective import teacher_of
+from finetune_api.objective import taught_from
 from finetune_api.runconfig import RunConfig
 from finetune_api.storage import Stored
 from finetune_artifacts import fingerprint
@@ -24,11 +24,11 @@ def fetch_model(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path:
 
 
 def fetch_teacher(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path | None:
-    """As `fetch_model`, where the objective has a teacher; with the teacher's own credentials."""
-    teacher = teacher_of(config.spec)
-    if teacher is None:
+    """As `fetch_model`, where the objective has a teacher, or its answers; with credentials of their own."""
+    taught = taught_from(config.spec)
+    if taught is None:
         return None
-    return _fetch("teacher", config, teacher, config.teacher_revision, folder, heartbeat)
+    return _fetch("teacher", config, taught[1], config.teacher_revision, folder, heartbeat)
 
 
 def _fetch(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from finetune_api.objective import teacher_of
 from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
@@ -44,7 +45,7 @@ from finetune_trainer.engine.strategy.choose import Choice, build, choose
 from finetune_trainer.engine.strategy.zero_start import elements
 from finetune_trainer.engine.watch import Watch
 from finetune_trainer.objectives import choose as objectives
-from finetune_trainer.objectives.distill import Distill, load_teacher
+from finetune_trainer.objectives.distill import Distill, equip
 from finetune_trainer.objectives.dpo import has_base_inside
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.reference import with_reference
@@ -76,7 +77,7 @@ def assemble(
     watch = Watch(spec, steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
     watch.require(len(splits.validation))
     seed_initialisation(spec.training.seed)
-    taught = places.teacher if isinstance(objective, Distill) else None
+    taught = places.teacher if teacher_of(spec) else None
     choice = choose(spec, places.model, plan, place, ranks_per_node=config.processes_per_node, teacher=taught)
     strategy = build(choice, spec, places.model, place, ranks_per_node=config.processes_per_node)
     heart.beat()
@@ -98,7 +99,7 @@ def assemble(
             for pairs in (train, held_out)
         )
     if isinstance(objective, Distill):
-        objective.teacher = load_teacher(spec, places.teacher, strategy.model, place.device)
+        equip(objective, spec, places.teacher, strategy.model, place.device, (rows.examples, held_out))
         heart.beat()
     terms = terms_of(config, places, tokenizer, strategy, plan, place, agreement, pad_id=pad, alive=heart.beat)
     start = resume.begin(channel, plan, strategy, place, agreement)

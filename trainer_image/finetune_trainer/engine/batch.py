@@ -48,6 +48,10 @@ class Batch:
     """Rows that an objective looks at before the loss of these is taken."""
     ahead: torch.Tensor | None = None
     """What it found there: a mean over the global batch."""
+    taught_nk: torch.Tensor | None = None
+    """Of every target, the k tokens that a teacher found likeliest there."""
+    taught_log_probs_nk: torch.Tensor | None = None
+    """fp32 (n, k + 1): what it said of them, and of all others together."""
 
     def located(self) -> Batch:
         """With `predicts_n` and `labels_n`. Best done where the batch is made: a GPU would have to be waited for."""
@@ -79,7 +83,9 @@ def without_targets(batch: Batch) -> Batch:
     """Goes through the model like any other and adds nothing to loss or gradients."""
     none = torch.zeros_like(batch.targets_bt)
     beside = None if batch.beside is None else without_targets(batch.beside)
-    return replace(batch, targets_bt=none, predicts_n=None, labels_n=None, beside=beside).located()
+    taught, said = (None if t is None else t[:0] for t in (batch.taught_nk, batch.taught_log_probs_nk))
+    nothing = replace(batch, targets_bt=none, predicts_n=None, labels_n=None, beside=beside)
+    return replace(nothing, taught_nk=taught, taught_log_probs_nk=said).located()
 
 
 def collate(examples: Examples, indices: Sequence[int] | npt.NDArray[np.int64], pad_id: int) -> Batch:

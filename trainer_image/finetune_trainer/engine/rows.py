@@ -48,6 +48,9 @@ def training_rows(
         return Rows(Ratings(train, config.spec.data.max_length), "rated answers do not share rows")
     found = channel.resume()
     began = read_position(Path(found["folder"])).packed if found else None
+    settings = objective_of(config.spec).distill
+    if settings and settings.top_k:
+        return Rows(train, "a teacher's answers are found by record")
     method = config.spec.method.type
     types = [model_type(places.model), *([model_type(places.teacher)] if teacher_of(config.spec) else [])]
     rule = pack_rule(

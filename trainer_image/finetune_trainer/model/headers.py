@@ -58,6 +58,11 @@ class TensorInfo:
 
 def read_header(store: Store, path: str, size: int) -> list[TensorInfo]:
     """The tensors of one file of `size` bytes. Raises NotSafetensors, ArtifactError."""
+    header = _header(store, path, size)
+    return parse_header(header, size - 8 - len(header))
+
+
+def _header(store: Store, path: str, size: int) -> bytes:
     start = store.get_range(path, 0, min(size, _FIRST_READ))
     if len(start) < 8:
         raise NotSafetensors(f"it has {size} bytes; a safetensors file begins with 8 bytes of header length")
@@ -69,7 +74,13 @@ def read_header(store: Store, path: str, size: int) -> list[TensorInfo]:
     header = start[8 : 8 + length]
     if len(header) < length:
         header += store.get_range(path, 8 + len(header), length - len(header))
-    return parse_header(header, size - 8 - length)
+    return header
+
+
+def read_metadata(store: Store, path: str, size: int) -> dict[str, str]:
+    """What the writer said of the file; empty when nothing. Raises NotSafetensors, ArtifactError."""
+    found = json.loads(_header(store, path, size)).get("__metadata__") or {}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def parse_header(header: bytes, data_bytes: int) -> list[TensorInfo]:

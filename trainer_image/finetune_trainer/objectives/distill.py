@@ -7,22 +7,28 @@ says of a batch depends on nothing but the batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import objective_of
 from finetune_api.objective_distill import DistillSettings
 from finetune_api.training import Precision
 from finetune_trainer.common.errors import SpecError
+from finetune_trainer.data.top_k import TopK
+from finetune_trainer.data.top_k_header import require_alike
 from finetune_trainer.engine.attention import candidates
 from finetune_trainer.engine.batch import Batch, Examples, collate, target_tokens
 from finetune_trainer.engine.loss import target_logits
 from finetune_trainer.engine.model import load_base
 from finetune_trainer.objectives.base import Indices, Sums
-from finetune_trainer.objectives.divergence import divergence_sum
+from finetune_trainer.objectives.divergence import binned, divergence_sum
 
 PARTS = ("divergence", "targetLoss")
 FIELD = "spec.objective.distill.teacher.uri"
@@ -38,6 +44,8 @@ class Distill:
         """`teacher` is given later, when it is known where it is to stand."""
         self._settings, self._teacher = settings, teacher
         self._weight, self._temperature = float(settings.weight), float(settings.temperature)
+        self.answers: TopK | None = None
+        """In the teacher's place, where they were written down."""
 
     @property
     def teacher(self) -> nn.Module:
@@ -52,40 +60,79 @@ class Distill:
         return target_tokens(examples, indices)
 
     def collate(self, examples: Examples, indices: Indices, pad_id: int) -> Batch:
-        return collate(examples, indices, pad_id)
+        batch = collate(examples, indices, pad_id)
+        if self.answers is None:
+            return batch
+        tokens, said = zip(*(self.answers.said(examples[int(i)]) for i in indices), strict=True)
+        return replace(
+            batch,
+            taught_nk=torch.from_numpy(np.concatenate(tokens).astype(np.int64)),
+            taught_log_probs_nk=torch.from_numpy(np.concatenate(said)),
+        )
 
     def sums(self, model: nn.Module, batch: Batch) -> Sums:
         batch = batch.located()
         assert batch.labels_n is not None
-        taught_nv = self._teachers_log_probs(batch)
+        taught_nv = self._told(batch)
         logits_nv = target_logits(model, batch)
         mixed = self._weight < 1
         told = nn.functional.cross_entropy(logits_nv if mixed else logits_nv.detach(), batch.labels_n, reduction="sum")
         student_nv = nn.functional.log_softmax(logits_nv / self._temperature, dim=-1)
+        if batch.taught_nk is not None:
+            student_nv = binned(student_nv, batch.taught_nk)
         found = divergence_sum(student_nv, taught_nv, beta=self._settings.teacher_share)
         loss = self._weight * found + (1 - self._weight) * told if mixed else found
         return Sums(loss, (found.detach(), told.detach()))
 
-    @torch.no_grad()
-    def _teachers_log_probs(self, batch: Batch) -> torch.Tensor:
-        """fp32 (n, v)."""
-        return nn.functional.log_softmax(target_logits(self.teacher, batch) / self._temperature, dim=-1)
+    def _told(self, batch: Batch) -> torch.Tensor:
+        """fp32 (n, v) by a teacher, or (n, k + 1) by its answers."""
+        if batch.taught_log_probs_nk is not None:
+            return batch.taught_log_probs_nk
+        return log_probs(self.teacher, batch, self._temperature)
 
 
-def load_teacher(spec: FineTuneJobSpec, folder: Path, student: Any, device: torch.device) -> nn.Module:
-    """On the device, frozen, without dropout; in bf16 on a GPU where training is. Raises SpecError (64) when its
-    answers are not about the student's tokens."""
+@torch.no_grad()
+def log_probs(teacher: nn.Module, batch: Batch, temperature: float) -> torch.Tensor:
+    """fp32 (n, v)."""
+    return nn.functional.log_softmax(target_logits(teacher, batch) / temperature, dim=-1)
+
+
+def equip(
+    objective: Distill,
+    spec: FineTuneJobSpec,
+    folder: Path,
+    student: Any,
+    device: torch.device,
+    records: Sequence[Examples],
+) -> None:
+    """With what was fetched to `folder`: the teacher, or its answers to these records. Raises RunError (64, 66)."""
+    settings = objective_of(spec).distill
+    assert settings is not None
+    if settings.top_k is None:
+        objective.teacher = load_teacher(spec, folder, tokens_of(student), device)
+        return
+    answers = TopK(folder)
+    require_alike(answers.header, tokens_of(student), settings)
+    for examples in records:
+        answers.require(examples[i] for i in range(len(examples)))
+    objective.answers = answers
+
+
+def load_teacher(spec: FineTuneJobSpec, folder: Path, tokens: int, device: torch.device) -> nn.Module:
+    """On the device, frozen, without dropout; in bf16 on a GPU where training is. `tokens`: that the
+    student tells apart. Raises SpecError (64) when the teacher's answers are not about them."""
     half = device.type == "cuda" and spec.training.precision is Precision.BF16
     teacher = load_base(folder, torch.bfloat16 if half else torch.float32, candidates(spec, device))
-    ours, theirs = _tokens(student), _tokens(teacher)
-    if ours != theirs:
+    theirs = tokens_of(teacher)
+    if tokens != theirs:
         raise SpecError(
             FIELD,
             theirs,
-            f"the teacher tells {theirs} tokens apart, the student {ours}; name a teacher with its vocabulary",
+            f"the teacher tells {theirs} tokens apart, the student {tokens}; name a teacher with its vocabulary",
         )
     return teacher.to(device).eval().requires_grad_(False)
 
 
-def _tokens(model: Any) -> int:
+def tokens_of(model: Any) -> int:
+    """That the model tells apart."""
     return int(model.config.get_text_config().vocab_size)

@@ -25,6 +25,12 @@ def divergence_sum(student_nv: torch.Tensor, teacher_nv: torch.Tensor, *, beta: 
     return beta * _kl_sum(teacher_nv, mixture_nv) + (1 - beta) * _kl_sum(student_nv, mixture_nv)
 
 
+def binned(log_probs_nv: torch.Tensor, tokens_nk: torch.Tensor) -> torch.Tensor:
+    """(n, k + 1): the log-probabilities of these tokens, and of all others together."""
+    rest_nv = log_probs_nv.scatter(-1, tokens_nk, -math.inf)
+    return torch.cat([log_probs_nv.gather(-1, tokens_nk), rest_nv.logsumexp(-1, keepdim=True)], dim=-1)
+
+
 def _kl_sum(of_nv: torch.Tensor, to_nv: torch.Tensor) -> torch.Tensor:
     """KL(of || to) of log-probabilities."""
     return nn.functional.kl_div(to_nv, of_nv, reduction="sum", log_target=True)

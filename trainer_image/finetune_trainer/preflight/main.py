@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.objective import teacher_of
+from finetune_api.objective import objective_of
 from finetune_api.reports import PreflightReport, PublishedModel
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import run_key
@@ -30,7 +30,7 @@ from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.preflight import consistency, custom
 from finetune_trainer.preflight.capacity import check_capacity
 from finetune_trainer.preflight.dataset import describe_sample, list_sources, read_sample
-from finetune_trainer.preflight.models import describe, look_at, look_at_teacher
+from finetune_trainer.preflight.models import describe, look_at, look_at_teacher, look_at_top_k
 from finetune_trainer.preflight.problems import storage_in_words, wrong
 from finetune_trainer.preflight.reasons import Reason
 from finetune_trainer.preflight.secrets import check_secrets
@@ -72,8 +72,12 @@ def examine(config: RunConfig) -> PreflightReport:
     _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
     base = _step("model", lambda: look_at(config, "spec.model.uri", spec.model), describe)
     model, revision = base.info, base.revision
-    teacher = teacher_of(spec)
+    settings = objective_of(spec).distill
+    teacher = settings.teacher if settings else None
     taught = _step("teacher", lambda: look_at_teacher(config, teacher, base), describe) if teacher is not None else None
+    answers = None
+    if settings and (top_k := settings.top_k):
+        answers = _step("top-k", lambda: look_at_top_k(config, top_k, model), str)
     consistency.check_method(spec, model)
     listed = _step(
         "dataset", lambda: list_sources(config), lambda found: f"{sum(len(files) for _, files in found)} files"
@@ -94,7 +98,8 @@ def examine(config: RunConfig) -> PreflightReport:
     )
     with storage_in_words("spec.data", None, missing=Reason.WAITING_FOR_DATASET):
         data_print = data_fingerprint(listed)
-    teacher_revision = taught.revision if taught else None
+    from_whom = taught or answers
+    teacher_revision = from_whom.revision if from_whom else None
     key = run_key(spec, model_revision=revision, data_fingerprint=data_print, teacher_revision=teacher_revision)
     resolved = config.model_copy(update={"run_key": key})
     published = _published(resolved)

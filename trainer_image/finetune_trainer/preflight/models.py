@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
+from finetune_api.objective import objective_of
+from finetune_api.objective_distill import TopK as TopKSource
 from finetune_api.runconfig import RunConfig
 from finetune_api.storage import Stored
 from finetune_artifacts import Entry, Store, fingerprint
+from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.stores import open_for
+from finetune_trainer.data.top_k_header import FIELD as TOP_K
+from finetune_trainer.data.top_k_header import PATTERN, Header, require_alike
+from finetune_trainer.model.headers import read_header, read_metadata
 from finetune_trainer.model.inspect import Incomplete, ModelInfo, NotAModel, inspect_model
 from finetune_trainer.model.quantity import human_bytes
 from finetune_trainer.model.vocabulary import difference, read_vocabulary
@@ -24,6 +31,16 @@ class Found:
     """Over names, sizes and ETags of its files."""
     store: Store
     entries: list[Entry]
+
+
+@dataclass(frozen=True)
+class Answers:
+    k: int
+    files: int
+    revision: str
+
+    def __str__(self) -> str:
+        return f"the {self.k} likeliest tokens at each target, {self.files} files"
 
 
 def look_at(config: RunConfig, field: str, source: Stored) -> Found:
@@ -63,6 +80,33 @@ def look_at_teacher(config: RunConfig, source: Stored, base: Found) -> Found:
             Reason.INVALID_MODEL,
         )
     return found
+
+
+def look_at_top_k(config: RunConfig, source: TopKSource, base: ModelInfo) -> Answers:
+    """A teacher's answers instead of it: every file's header, and what was asked. Raises Problem (64, 69)."""
+    settings = objective_of(config.spec).distill
+    assert settings is not None
+    field = f"{TOP_K}.uri"
+    with storage_in_words(field, _secret(source), missing=Reason.WAITING_FOR_DATASET):
+        store = open_for(config, source.uri, _secret(source))
+        entries = list(store.list())
+        files = [entry for entry in entries if fnmatch(entry.path, PATTERN)]
+        if not files:
+            raise waiting(
+                field,
+                f"no {PATTERN} is stored at {source.uri}; put there what `finetune teach` made. It is looked for again",
+                Reason.WAITING_FOR_DATASET,
+            )
+        try:
+            for entry in files:
+                read_header(store, entry.path, entry.size)
+                header = Header.of(read_metadata(store, entry.path, entry.size))
+                require_alike(header, base.number("vocab_size"), settings)
+        except (ValueError, KeyError) as error:
+            raise wrong(field, f"{source.uri}/{entry.path} is not usable: {error}; make the files anew") from None
+        except RunError as error:
+            raise wrong(None, error.message) from None
+    return Answers(header.k, len(files), fingerprint(entries))
 
 
 def describe(found: Found) -> str:

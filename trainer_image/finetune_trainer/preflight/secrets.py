@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finetune_api.objective import teacher_of
+from finetune_api.objective import taught_from
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.sources import every_source
 from finetune_trainer.preflight.problems import waiting
@@ -23,8 +23,8 @@ def referenced(config: RunConfig) -> dict[str, str]:
         ("spec.checkpoint.secretRef", spec.checkpoint.secret_ref),
         ("spec.output.secretRef", spec.output.secret_ref),
     ]
-    if teacher := teacher_of(spec):
-        named.append(("spec.objective.distill.teacher.secretRef", teacher.secret_ref))
+    if taught := taught_from(spec):
+        named.append((f"{taught[0]}.secretRef", taught[1].secret_ref))
     if spec.tracking:
         named += [
             (f"spec.tracking.{kind}.secretRef", block.secret_ref)

@@ -81,7 +81,9 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
         pad_id(tokenizer),
         device,
         session.progress(),
-        distill=taught_by(session.config, session.places.teacher, exported, device) if splits.validation else None,
+        distill=taught_by(session.config, session.places.teacher, exported, device, splits.validation)
+        if splits.validation
+        else None,
     )
     last = measure.model(exported.to(dtype), "final")
     del exported

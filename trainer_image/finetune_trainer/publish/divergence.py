@@ -15,7 +15,7 @@ from finetune_api.objective import objective_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common.models import fetch_teacher
 from finetune_trainer.data.dataset import Examples
-from finetune_trainer.objectives.distill import PARTS, Distill, load_teacher
+from finetune_trainer.objectives.distill import PARTS, Distill, equip
 from finetune_trainer.publish.evaluate import batches
 
 
@@ -41,10 +41,14 @@ def held_out_divergence(
     return total / tokens, tokens
 
 
-def taught_by(config: RunConfig, folder: Path, student: Any, device: torch.device) -> Distill | None:
-    """The objective with its teacher, fetched to `folder`; None for other objectives."""
+def taught_by(
+    config: RunConfig, folder: Path, student: Any, device: torch.device, examples: Examples
+) -> Distill | None:
+    """The objective with what it learned from, fetched to `folder`; None for other objectives."""
     settings = objective_of(config.spec).distill
     if settings is None:
         return None
     fetch_teacher(config, folder, lambda _bytes: None)
-    return Distill(settings, load_teacher(config.spec, folder, student, device))
+    distill = Distill(settings)
+    equip(distill, config.spec, folder, student, device, (examples,))
+    return distill

@@ -14,7 +14,7 @@ from pathlib import Path
 from finetune_api.exitcodes import ExitCode
 from finetune_api.layout import MANIFEST
 from finetune_api.manifests import CheckpointManifest, FileRecord, GateResult, Lineage, MetricValue, ModelManifest
-from finetune_api.objective import teacher_of
+from finetune_api.objective import taught_from
 from finetune_api.reports import PublishedModel
 from finetune_api.runconfig import RunConfig
 from finetune_api.served import ServedResult
@@ -80,7 +80,7 @@ def upload(
 
 
 def lineage(config: RunConfig, checkpoint: CheckpointManifest) -> Lineage:
-    teacher = teacher_of(config.spec)
+    taught = taught_from(config.spec)
     return Lineage(
         namespace=config.namespace,
         name=config.name,
@@ -89,7 +89,7 @@ def lineage(config: RunConfig, checkpoint: CheckpointManifest) -> Lineage:
         model_uri=config.spec.model.uri,
         model_revision=config.model_revision or "",
         data_fingerprint=config.data_fingerprint or "",
-        teacher_uri=teacher.uri if teacher else None,
+        teacher_uri=taught[1].uri if taught else None,
         teacher_revision=config.teacher_revision,
         checkpoint_step=checkpoint.step,
         checkpoint_attempt=checkpoint.attempt,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import teacher_of
+from finetune_api.objective import taught_from
 from finetune_api.retention import all_sources
 from finetune_api.runconfig import PORT, RunConfig
 from finetune_operator.core.builders.restricted import (
@@ -49,8 +49,8 @@ def metadata(
 def secrets_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
     """Every Secret the pods of this job mount, sorted."""
     refs = [spec.model.secret_ref, spec.checkpoint.secret_ref, spec.output.secret_ref]
-    if teacher := teacher_of(spec):
-        refs.append(teacher.secret_ref)
+    if taught := taught_from(spec):
+        refs.append(taught[1].secret_ref)
     refs += [source.secret_ref for source in all_sources(spec)]
     if spec.tracking:
         refs += [to.secret_ref for to in (spec.tracking.mlflow, spec.tracking.wandb) if to]
@@ -63,8 +63,8 @@ def secrets_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
 def claims_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
     """Every PersistentVolumeClaim a pvc:// URI of the spec or the installation names, sorted."""
     uris: list[str | None] = [spec.model.uri, spec.checkpoint.uri, spec.output.uri, config.artifacts_uri]
-    if teacher := teacher_of(spec):
-        uris.append(teacher.uri)
+    if taught := taught_from(spec):
+        uris.append(taught[1].uri)
     uris += [source.uri for source in all_sources(spec)]
     return claims_in(uris)
 

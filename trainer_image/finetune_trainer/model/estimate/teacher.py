@@ -13,7 +13,7 @@ from finetune_trainer.model.estimate.shapes import Shape
 from finetune_trainer.model.inspect import ModelInfo
 
 FP32, HALF = 4, 2
-_KL, _JSD, _MIXED = 3, 7, 1
+_KL, _JSD, _TOP_K, _MIXED = 3, 7, 2, 1
 """Tensors of fp32, positions by vocabulary, beside the three of SFT: the teacher's log-probabilities and what the
 divergence keeps of both; the log-softmax of SFT's share where `weight` leaves it one."""
 
@@ -30,6 +30,8 @@ def logit_bytes(model: ModelInfo, spec: FineTuneJobSpec, *, positions: int) -> i
     settings = objective_of(spec).distill
     if settings is None:
         return 0
+    if settings.top_k is not None:
+        return (_TOP_K + (_MIXED if settings.weight != "1" else 0)) * FP32 * positions * Shape.of(model).vocabulary
     tensors = (_JSD if settings.loss is DivergenceType.JSD else _KL) + (_MIXED if settings.weight != "1" else 0)
     return tensors * FP32 * positions * Shape.of(model).vocabulary
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune_api.base import cel
+from finetune_api.curriculum import CURRICULUM_RULES
 from finetune_api.method import MUTATES_BASE, LoRA, Method, MethodType
 from finetune_api.retention import RETENTION_RULES
 
@@ -126,5 +127,6 @@ RULES = (
         ".training.regularization",
     ),
     *RETENTION_RULES,
+    *CURRICULUM_RULES,
 )
 """Of a FineTuneJob's spec."""

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field
 
 from finetune_api.base import ApiModel, Decimal, cel, rules
+from finetune_api.curriculum import DATA_RULES, Curriculum
 from finetune_api.datafilters import Balance, Dedup, Filter
 from finetune_api.storage import Stored
 
@@ -168,6 +169,8 @@ class Reasoning(StrEnum):
 
 
 class Data(ApiModel):
+    model_config = ConfigDict(json_schema_extra=rules(*DATA_RULES))
+
     train: Annotated[list[TrainSource], Field(min_length=1, max_length=64)]
     validation: Validation = Validation()
     max_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens per record.")] = 2048
@@ -212,4 +215,11 @@ class Data(ApiModel):
     )
     filters: Annotated[list[Filter], Field(min_length=1, max_length=16, description="Applied in order.")] | None = None
     balance: Balance | None = None
+    curriculum: (
+        Annotated[
+            Curriculum,
+            Field(description="From easy records to hard ones; they do not share rows then. Unset: shuffled."),
+        ]
+        | None
+    ) = None
     max_bad_records: Annotated[int, Field(ge=0, description="Malformed records to skip before the job fails.")] = 0

@@ -26,6 +26,7 @@ LEARNED = {
     "data-alpaca": ["shipping<|end|>", "billing<|end|>"],
     "data-chat": ["Please write to billing.<|end|>"],
     "data-columns": ["Please write to billing.<|end|>"],
+    "data-curriculum": ["Please write to billing.<|end|>"],
     "data-template": ["Please write to billing.<|end|>"],
     "data-text": ["Chapter "],
 }

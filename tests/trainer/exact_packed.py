@@ -24,7 +24,10 @@ def data(folder: Path, packing: bool | None) -> dict[str, Any]:
 
 def write_uneven(place: Path) -> None:
     """Two files whose queues are not equally frequent, with records that say nearly the same."""
-    records = [{**tiny.record(message, queue), "queue": queue} for message, queue in tiny.messages(3)]
+    records = [
+        {**tiny.record(message, queue), "queue": queue, "words": len(message.split())}
+        for message, queue in tiny.messages(3)
+    ]
     common = [record for record in records if record["queue"] != "repairs"]
     again = [{**record, "completion": record["completion"] + " please"} for record in common[:20]]
     write_jsonl(place / "common.jsonl", [*common[:70], *again, *common[:5]])
@@ -70,6 +73,10 @@ def main() -> None:
     ranks.train("chosen-whole", 1, chosen(folder))
     ranks.train("chosen-middle", 1, chosen(folder), stop=(4, 1))
     ranks.train("chosen-middle", 2, chosen(folder))
+    ordered = chosen(folder, curriculum={"by": "Column", "column": "words", "epochs": 2})
+    ranks.train("ordered-whole", 1, ordered)
+    ranks.train("ordered-middle", 1, ordered, stop=(4, 0))
+    ranks.train("ordered-middle", 2, ordered)
     ranks.train("shrink", 1, lora, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, lora)

@@ -10,6 +10,10 @@ from finetune_api.runkey import frozen_digest, run_key, spec_digest
 from finetune_trainer.data.pack_rule import model_type, pack_rule
 
 
+def test_records_in_an_order_never_share_rows() -> None:
+    assert not pack_rule(None, None, "llama", ordered=True).packed
+
+
 @pytest.mark.parametrize(
     ("asked", "began", "model", "packed", "why"),
     [

@@ -32,6 +32,7 @@ def state(results: Results, run: str) -> dict[str, object]:
         ("fsdp-whole-1", ["fsdp-middle-1", "fsdp-middle-2"]),
         ("before-whole-1", ["before-1", "before-2"]),
         ("chosen-whole-1", ["chosen-middle-1", "chosen-middle-2"]),
+        ("ordered-whole-1", ["ordered-middle-1", "ordered-middle-2"]),
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
@@ -81,6 +82,14 @@ def test_a_choice_of_records_is_made_anew_and_is_the_same(results: Results) -> N
     assert all(source["train"] for source in told["sources"])
     again = Path(results["chosen-middle-2"]["folder"]).parents[1] / "data-report.json"
     assert json.loads(again.read_text()) == told
+
+
+def test_records_in_an_order_do_not_share_rows(results: Results) -> None:
+    assert state(results, "ordered-whole-1")["packed"] is False
+    folder = Path(results["ordered-whole-1"]["folder"]).parents[1]
+    told = json.loads((folder / "data-report.json").read_text())
+    assert told["curriculum"] == {"by": "Column", "column": "words", "epochs": 2, "order": "Ascending"}
+    assert "data.curriculum" in told["packing"]["why"]
 
 
 def test_waiting_for_data_is_written_down(results: Results) -> None:

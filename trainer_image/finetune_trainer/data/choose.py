@@ -7,9 +7,7 @@ replay. So no duplicate straddles the split, and repeating a record never moves 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +17,6 @@ from finetune_api.datafilters import BalanceStrategy
 from finetune_api.retention import Replay
 from finetune_trainer.data.encodings import Encodings
 from finetune_trainer.data.minhash import clusters
-from finetune_trainer.data.parts import BadRecord, kind
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out, replay_count
 
 Rows = npt.NDArray[np.int64]
@@ -36,15 +33,6 @@ class Choice:
     near_duplicates: int = 0
     replayed: int = 0
     """Of `train`."""
-
-
-def group_of(document: dict[str, Any], column: str) -> int:
-    """A hash of the record's value in the column to balance by. Raises BadRecord when it has none."""
-    value = document.get(column)
-    if not isinstance(value, str | int):
-        found = "is missing" if column not in document else f"is {kind(value)}"
-        raise BadRecord(f"{column} {found}, which data.balance.column names; expected a text or a whole number")
-    return int.from_bytes(hashlib.blake2b(str(value).encode(), digest_size=8).digest(), "big")
 
 
 def choose(store: Encodings, data: Data, replay: Replay | None = None) -> Choice:

@@ -42,6 +42,7 @@ def build(
         "cleanedBy": splits.store.report.get("cleaned", {}),
         "malformed": splits.store.report.get("malformed", []),
         "sources": _sources(config, splits),
+        **({"curriculum": config.spec.data.curriculum.to_wire()} if config.spec.data.curriculum else {}),
         "tokens": {
             "training": int(lengths.sum()),
             "trained": int(sum(int(targets[1:].sum()) for _, targets in train)),

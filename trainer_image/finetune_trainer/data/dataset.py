@@ -21,7 +21,8 @@ from finetune_api.data import Data
 from finetune_api.objective import ObjectiveType, objective_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common import log
-from finetune_trainer.data.choose import choose, group_of
+from finetune_trainer.data.choose import choose
+from finetune_trainer.data.columns import columns_of
 from finetune_trainer.data.encode import Encoder, NotEncodable
 from finetune_trainer.data.encodings import Encodings, EncodingsWriter, Origin
 from finetune_trainer.data.fetch import local_files
@@ -36,7 +37,7 @@ from finetune_trainer.data.refine import Refiner, words_of
 from finetune_trainer.data.sources import NamedSource, named_sources
 from finetune_trainer.data.wrapped import Wrapped
 
-_FORMAT = 4
+_FORMAT = 5
 _BEAT_EVERY = 256
 
 
@@ -268,10 +269,7 @@ class Into:
             record = self.refiner.apply(located.record)
             if record is None:
                 return False
-            group = None
-            if self.data.balance:
-                # What is replayed is not balanced, and need not have the column.
-                group = 0 if named.replayed else group_of(located.document, self.data.balance.column)
+            group, place = columns_of(located.document, self.data, named)
             encoded = [self.encoder.encode(answer) for answer in _answers(record)]
         except (NotEncodable, BadRecord) as error:
             self.bad.add(named.field, located.place, str(error))
@@ -279,7 +277,7 @@ class Into:
         near = self.data.dedup and self.data.dedup.near
         marks = signature(words_of(record)) if near else None
         self.writer.last_turn_only += any(answer.last_turn_only for answer in encoded)
-        origin = Origin(named, number, located.place, content_digest(record), group, marks)
+        origin = Origin(named, number, located.place, content_digest(record), group, marks, place)
         if isinstance(record, Preference):
             self.writer.add_pair(encoded[0], encoded[1], origin)
         else:

@@ -37,6 +37,8 @@ class Encodings:
         """Of a rated answer: the verdict; else false."""
         self.groups: npt.NDArray[np.uint64] = np.load(folder / "groups.npy")
         """Hashes of the column to balance by; empty when nothing is balanced."""
+        self.places: npt.NDArray[np.float64] = np.load(folder / "places.npy")
+        """Numbers of the column that data.curriculum goes by; empty when it goes by none."""
         self._signatures = folder / "signatures.bin"
         self.counts = json.loads((folder / "counts.json").read_text())
         self.report: dict[str, Any] = json.loads((folder / "report.json").read_text())
@@ -57,6 +59,7 @@ class Origin:
     digest: int
     group: int | None = None
     signature: npt.NDArray[np.uint32] | None = None
+    place_in_order: float | None = None
 
 
 class EncodingsWriter:
@@ -73,6 +76,7 @@ class EncodingsWriter:
         self._sources: list[int] = []
         self._groups: list[int] = []
         self._seconds: list[int] = []
+        self._places: list[float] = []
         self._good: list[bool] = []
         self._kept = 0
         self.records = self.truncated = self.dropped = self.last_turn_only = 0
@@ -166,6 +170,8 @@ class EncodingsWriter:
         self._good.append(good)
         if origin.group is not None:
             self._groups.append(origin.group)
+        if origin.place_in_order is not None:
+            self._places.append(origin.place_in_order)
 
     def finish(self, malformed: int, filtered: int, report: dict[str, Any]) -> int:
         """The number of encoded rows. `report`: what else is to be told of the records."""
@@ -180,6 +186,7 @@ class EncodingsWriter:
         np.save(self._folder / "sources.npy", np.asarray(self._sources, dtype=np.int64))
         np.save(self._folder / "seconds.npy", np.asarray(self._seconds, dtype=np.int64))
         np.save(self._folder / "good.npy", np.asarray(self._good, dtype=np.bool_))
+        np.save(self._folder / "places.npy", np.asarray(self._places, dtype=np.float64))
         np.save(self._folder / "groups.npy", np.asarray(self._groups, dtype=np.uint64))
         counts = {
             "records": self.records,

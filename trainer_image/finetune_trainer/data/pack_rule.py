@@ -38,9 +38,13 @@ class PackRule:
     why: str
 
 
-def pack_rule(asked: bool | None, began: bool | None, model_type: str, *, method: str | None = None) -> PackRule:
+def pack_rule(
+    asked: bool | None, began: bool | None, model_type: str, *, method: str | None = None, ordered: bool = False
+) -> PackRule:
     """`began`: whether the checkpoint to resume from was made packed; None without one. `method`: of those that put
-    something before each record."""
+    something before each record. `ordered`: whether data.curriculum is set."""
+    if ordered:
+        return PackRule(False, "data.curriculum gives each record its place")
     if method is not None:
         return PackRule(False, f"method {method} puts something before each record")
     if asked is not None:

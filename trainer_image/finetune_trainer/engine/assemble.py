@@ -23,6 +23,7 @@ from finetune_trainer.common.channel import Channel, Heart
 from finetune_trainer.common.places import Places
 from finetune_trainer.common.stores import open_checkpoints, open_run
 from finetune_trainer.data import data_report
+from finetune_trainer.data.curriculum import arrangement
 from finetune_trainer.data.dataset import load_splits, report
 from finetune_trainer.engine import lifeboat, model, resume
 from finetune_trainer.engine.agree import Agreement
@@ -134,7 +135,8 @@ def assemble(
         )
 
     regularise(spec.training.regularization, strategy.model, pad)
-    stepper = Stepper(spec, strategy, objective, train, plan, place, heart, pad, terms)
+    in_order = arrangement(spec.data, splits.train, splits.store)
+    stepper = Stepper(spec, strategy, objective, train, plan, place, heart, pad, terms, in_order)
     return Loop(
         config,
         plan,

@@ -1,8 +1,8 @@
 """Which records make up which batch: a pure function of (seed, epoch, batch), the same for every world size.
 
-One permutation per epoch; global batch g is the slice [g·B, (g+1)·B) of it; rank r of w takes the r-th part of the
-slice. The permutation sorts a hash of (seed, epoch, index) instead of asking numpy's generators, whose streams may
-change between versions and would then silently change a resumed run's data.
+One permutation per epoch, put in order where there is a curriculum; global batch g is the slice [g·B, (g+1)·B) of it;
+rank r of w takes the r-th part of the slice. The permutation sorts a hash of (seed, epoch, index) instead of asking
+numpy's generators, whose streams may change between versions and would then silently change a resumed run's data.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from finetune_trainer.data.curriculum import Arrangement
 from finetune_trainer.engine.plan import BatchPlan
 
 Indices = npt.NDArray[np.int64]
@@ -52,15 +53,17 @@ EMPTY = MicroBatch(np.empty(0, dtype=np.int64), 0)
 
 
 class Order:
-    def __init__(self, plan: BatchPlan, seed: int) -> None:
-        self.plan, self.seed = plan, seed
+    def __init__(self, plan: BatchPlan, seed: int, arrangement: Arrangement | None = None) -> None:
+        self.plan, self.seed, self._arrangement = plan, seed, arrangement
         self._epoch = -1
         self._permutation: Indices = np.empty(0, dtype=np.int64)
 
     def batch(self, epoch: int, batch: int) -> Indices:
         """All records of a global batch; shorter than the plan's at the end of an epoch."""
         if epoch != self._epoch:
-            self._epoch, self._permutation = epoch, permutation(self.plan.rows, self.seed, epoch)
+            shuffled = permutation(self.plan.rows, self.seed, epoch)
+            self._epoch = epoch
+            self._permutation = self._arrangement.arrange(shuffled, epoch) if self._arrangement else shuffled
         size = self.plan.global_batch
         return self._permutation[batch * size : (batch + 1) * size]
 

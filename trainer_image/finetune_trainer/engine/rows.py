@@ -58,6 +58,7 @@ def training_rows(
         began,
         next((name for name in types if name not in ISOLATING), types[0]),
         method=None if METHODS[method].packs else method.value,
+        ordered=config.spec.data.curriculum is not None,
     )
     joined = bool(agreement.tell(int(rule.packed)))
     length = config.spec.data.max_length

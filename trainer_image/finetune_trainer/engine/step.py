@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.common.channel import Heart
+from finetune_trainer.data.curriculum import Arrangement
 from finetune_trainer.engine.ahead import look_ahead
 from finetune_trainer.engine.batch import Batch, Examples
 from finetune_trainer.engine.context import Place
@@ -60,10 +61,11 @@ class Stepper:
         heart: Heart,
         pad_id: int,
         terms: Sequence[Term] = (),
+        arrangement: Arrangement | None = None,
     ) -> None:
         self._spec, self._strategy, self._plan, self._place, self._heart = spec, strategy, plan, place, heart
         self._objective, self._terms = objective, terms
-        order = Order(plan, spec.training.seed)
+        order = Order(plan, spec.training.seed, arrangement)
         cuda = place.device.type == "cuda"
         self._loader = Loader(objective, examples, order, place.rank, pad_id, lockstep=strategy.lockstep, pin=cuda)
         self._peak = peak_rate(spec)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from finetune_api.data import Data
 from finetune_api.exitcodes import ExitCode
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.chunks import as_file
+from finetune_trainer.data.columns import columns_of
+from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, accepted_from
 from finetune_trainer.data.read import BadRecords, read_source
 from finetune_trainer.data.records import Conversation, Preference, Rated, Record, content_digest
@@ -84,7 +87,8 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
                 sample.complete = False
                 break
             left = None if limit is None else limit - taken
-            taken += _read_file(named, file, budget, left, bad, sample, accepted_from(config.spec, named), refiner, ids)
+            kinds = accepted_from(config.spec, named)
+            taken += _read_file(named, file, budget, left, bad, sample, kinds, refiner, ids, config.spec.data)
     sample.duplicates = len(sample.train) - len(set(sample.train))
     sample.malformed, sample.filtered = bad.count, sum(refiner.left_out.values())
     for named, _files in listed:
@@ -149,6 +153,7 @@ def _read_file(
     kinds: Kinds,
     refiner: Refiner,
     ids: _Ids,
+    data: Data,
 ) -> int:
     cut = file.entry.size > budget
     weight = float(getattr(named.source, "weight", None) or 1)
@@ -161,6 +166,11 @@ def _read_file(
         for located in read_source(stream, named, name=file.name, bad=bad, kinds=kinds, budget=budget if cut else None):
             record = refiner.apply(located.record)
             if record is None:
+                continue
+            try:
+                columns_of(located.document, data, named)
+            except BadRecord as error:
+                bad.add(named.field, located.place, str(error))
                 continue
             taken += 1
             digest = content_digest(record)

@@ -120,12 +120,17 @@ def needs_whole(retention: Retention | None) -> str | None:
     return "retention has been proven under DDP only, except replay"
 
 
+def holds_start(retention: Retention | None) -> bool:
+    """Whether a term needs weights that are the base's own (ANCHORED)."""
+    return retention is not None and (retention.l2sp is not None or retention.ewc is not None)
+
+
 def copies(retention: Retention | None, method: Method) -> int:
     """How many tensors as large as all trained weights are kept beside them."""
     if retention is None or method.type not in ANCHORED:
         return 0
-    start, importance = retention.l2sp is not None or retention.ewc is not None, retention.ewc is not None
-    return int(start) + int(importance) + int(retention.kl_to_base is not None)
+    kept = (holds_start(retention), retention.ewc is not None, retention.kl_to_base is not None)
+    return sum(kept)
 
 
 def _in(path: str, names: tuple[str, ...]) -> str:

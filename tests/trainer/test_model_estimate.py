@@ -156,6 +156,23 @@ def test_auto_is_the_first_that_fits_and_says_why(
     assert words in why
 
 
+def test_what_is_held_against_forgetting_is_counted_and_keeps_weights_whole() -> None:
+    data, sizes = {"uri": "s3://team-a/kept.jsonl"}, {"world": 8, "per_node": 8, "micro_batch": 1, "accumulation": 8}
+    found = llama_8b()
+
+    def buffers(retention: dict[str, Any]) -> int:
+        spec = big(full=True, gpus=8, retention=retention)
+        return memory(found, spec, setting_for(spec, StrategyName.DDP, **sizes)).buffers
+
+    without = buffers({"replay": {"data": data, "percent": 10}})
+    assert buffers({"l2sp": "1"}) == without + 4 * found.parameters
+    ewc = {"ewc": {"data": data, "lambda": "10"}}
+    assert buffers({**ewc, "l2sp": "1", "klToBase": {"data": data, "weight": "1"}}) == without + 12 * found.parameters
+    too_big = judged(big(full=True, gpus=8, retention=ewc))
+    assert (too_big.estimate.strategy, too_big.estimate.fits) == ("DDP", "False")
+    assert not [words for words in too_big.nearest if "FSDP" in words or "LoRA" in words]
+
+
 def test_a_named_strategy_is_not_second_guessed() -> None:
     spec = big(full=True, gpus=8, parallelism={"strategy": "DDP"})
     found = judged(spec).estimate

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from finetune_api.method import LoRA
+from finetune_api.method import LoRA, Method
+from finetune_trainer.engine.batch import collate
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.loss import target_logits
+from finetune_trainer.methods.choose import method_of
 from finetune_trainer.methods.lora import add_lora
 from finetune_trainer.retention.frozen import frozen_copy
 from finetune_trainer.retention.kl import KLToBase, Reference, adapter_off, without_dropout
@@ -101,6 +103,26 @@ def test_the_base_itself_has_no_divergence_and_no_gradient(adapted: Any) -> None
     assert adapted.training
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"type": "DoRA"},
+        {"type": "IA3"},
+        {"type": "LoRA", "lora": {"rank": 2, "modulesToSave": ["lm_head"]}},
+        {"type": "LoRA", "lora": {"rank": 2, "init": "Orthogonal"}},
+    ],
+)
+def test_every_kind_of_adapter_gives_the_base_when_it_is_off(method: dict[str, Any]) -> None:
+    model = moved(method_of(Method.model_validate(method)).apply(small.model(0)).train(), 0.2)
+    batch = collate(cast(Any, Records()), [0, 1, 2], 0)
+    with torch.no_grad(), adapter_off(model)() as base:
+        found = target_logits(base, batch)
+    with torch.no_grad():
+        assert torch.allclose(found, target_logits(small.model(0), batch), atol=1e-6)
+        assert not torch.allclose(found, target_logits(model, batch), atol=1e-3)
+    assert model.training
+
+
 def test_a_frozen_copy_stays_the_base_while_all_weights_train() -> None:
     model = small.model(0).train()
     frozen = [p for n, p in model.named_parameters() if "embed" in n]
@@ -157,7 +179,5 @@ def test_dropout_is_off_for_it_and_back_afterwards(adapted: Any) -> None:
 
 
 def test_logits_are_asked_at_targets_only(adapted: Any) -> None:
-    from finetune_trainer.engine.batch import collate
-
     batch = collate(cast(Any, Records()), [0, 1], 0)
     assert target_logits(adapted, batch).shape[0] == 4

@@ -9,7 +9,7 @@ from finetune_api.allowed import ddp_only
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import MUTATES_BASE, LoRA, Method, MethodType
 from finetune_api.parallelism import CUTS_PARAMETERS, StrategyName
-from finetune_api.retention import needs_whole
+from finetune_api.retention import holds_start, needs_whole
 from finetune_api.training import WHOLE_STATE, ActivationCheckpointing
 from finetune_trainer.model.estimate.memory import memory
 from finetune_trainer.model.estimate.setting import Setting
@@ -160,6 +160,8 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
     while length >= _SHORTEST:
         yield "length", f"{one}data.maxLength: {length}", spec, replace(smallest, length=length)
         length //= 2
+    if holds_start(spec.retention):
+        return
     if trains_all(spec):
         lora = spec.model_copy(update={"method": Method(type=MethodType.LORA, lora=LoRA())})
         yield "method", "method.type: LoRA", lora, setting

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from finetune_api.base import cel
 from finetune_api.curriculum import CURRICULUM_RULES
-from finetune_api.method import MUTATES_BASE, LoRA, Method, MethodType
+from finetune_api.method import MUTATES_BASE, AdaLoRA, LoRA, Method, MethodType
 from finetune_api.retention import RETENTION_RULES
 
 FULL, MERGED, ADAPTER = "Full", "Merged", "Adapter"
@@ -46,6 +46,7 @@ METHODS: Mapping[MethodType, Traits] = {
     MethodType.DORA: Traits(
         (MERGED, ADAPTER), not_served="vLLM loads no adapters with a magnitude of their own (DoRA)"
     ),
+    MethodType.ADA_LORA: Traits((MERGED, ADAPTER), rate="1e-3"),
     MethodType.IA3: Traits((MERGED, ADAPTER), not_served=_NO_SUCH, rate="5e-3"),
     MethodType.PREFIX: Traits((ADAPTER,), packs=False, not_served=_NO_SUCH, rate="1e-3"),
     MethodType.PROMPT: Traits((ADAPTER,), packs=False, not_served=_NO_SUCH, rate="1e-2"),
@@ -75,7 +76,7 @@ def ddp_only(method: Method) -> str | None:
 
 def not_servable(method: Method) -> str | None:
     """Why vLLM cannot load the adapter that this method publishes without merging."""
-    lora = method.lora or LoRA()
+    lora = published_lora(method)
     if (words := METHODS[method.type].not_served) is not None:
         return words
     if lora.modules_to_save:
@@ -84,6 +85,13 @@ def not_servable(method: Method) -> str | None:
     return (
         None if rank <= SERVED_RANKS[-1] else f"vLLM loads adapters up to rank {SERVED_RANKS[-1]}, this one has {rank}"
     )
+
+
+def published_lora(method: Method) -> LoRA:
+    """The largest that an unmerged adapter can be; AdaLoRA's is written as a plain one."""
+    if method.type is MethodType.ADA_LORA:
+        return LoRA(rank=(method.ada_lora or AdaLoRA()).initial_rank)
+    return method.lora or LoRA()
 
 
 def served_rank(lora: LoRA) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from finetune_api.base import ApiModel, cel, rules
+from finetune_api.base import ApiModel, Decimal, cel, rules
 
 ALL_LINEAR = "AllLinear"
 
@@ -19,6 +19,7 @@ class MethodType(StrEnum):
     LORA = "LoRA"
     QLORA = "QLoRA"
     DORA = "DoRA"
+    ADA_LORA = "AdaLoRA"
     IA3 = "IA3"
     PREFIX = "Prefix"
     PROMPT = "Prompt"
@@ -136,6 +137,34 @@ class Quantization(ApiModel):
         return self.kind is not QuantType.INT8 and self.double_quant is not False
 
 
+class AdaLoRA(ApiModel):
+    """Low-rank updates whose ranks are shared out while training: layers that matter keep more (Zhang et al. 2023)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel("self.targetRank <= self.initialRank", "targetRank is above initialRank: ranks only become fewer"),
+            cel(
+                "self.warmupPercent + self.settledPercent < 100",
+                "warmupPercent and settledPercent leave no steps to share ranks out; their sum must be below 100",
+            ),
+        )
+    )
+
+    initial_rank: Annotated[int, Field(ge=1, le=1024, description="Of every layer, at first.")] = 12
+    target_rank: Annotated[int, Field(ge=1, le=1024, description="At the end, as a mean over the layers.")] = 8
+    alpha: Annotated[int, Field(ge=1, le=4096, description="Updates are scaled by alpha / initialRank.")] = 32
+    dropout: Share = "0"
+    target_modules: Targets = [ALL_LINEAR]
+    warmup_percent: Annotated[int, Field(ge=0, le=99, description="Of the steps: every rank is kept.")] = 10
+    settled_percent: Annotated[int, Field(ge=0, le=99, description="Of the steps, the last: ranks change no more.")] = (
+        20
+    )
+    interval: Annotated[int, Field(ge=1, le=10_000, description="Steps between two times ranks are shared out.")] = 10
+    orthogonality: Annotated[
+        Decimal, Field(description="Weight of the term that holds singular vectors orthogonal; 0: none.")
+    ] = "0.5"
+
+
 class IA3(ApiModel):
     """Learned factors on keys, values and the feed-forward (Liu et al. 2022)."""
 
@@ -190,6 +219,7 @@ _BLOCKS = {
     "freeze": ("Freeze",),
     "lora": ("LoRA", "QLoRA", "DoRA"),
     "quantization": ("QLoRA",),
+    "adaLora": ("AdaLoRA",),
     "ia3": ("IA3",),
     "prefix": ("Prefix",),
     "prompt": ("Prompt",),
@@ -231,6 +261,7 @@ class Method(ApiModel):
     freeze: Freeze | None = None
     lora: LoRA | None = None
     quantization: Quantization | None = None
+    ada_lora: AdaLoRA | None = None
     ia3: IA3 | None = None
     prefix: Prefix | None = None
     prompt: Prompt | None = None

@@ -6,9 +6,19 @@ from typing import Any
 
 import pytest
 
-from finetune_api.allowed import ADAPTER, FULL, MERGED, METHODS, ddp_only, not_servable, published_kind, served_rank
+from finetune_api.allowed import (
+    ADAPTER,
+    FULL,
+    MERGED,
+    METHODS,
+    ddp_only,
+    not_servable,
+    published_kind,
+    published_lora,
+    served_rank,
+)
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import LoRA, Method, MethodType, Quantization
+from finetune_api.method import AdaLoRA, LoRA, Method, MethodType, Quantization
 from finetune_cli import rules
 from finetune_cli.cel import compile_rule
 
@@ -135,6 +145,29 @@ def test_what_vllm_loads() -> None:
     )
     assert served_rank(LoRA.model_validate({"rank": 16, "init": "PiSSA", "rankPattern": {"q_proj": 20}})) == 40
     assert "512" in str(not_servable(Method(type=MethodType.LORA, lora=LoRA.model_validate({"rank": 600}))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"targetRank": 12}, []),
+        ({"targetRank": 13}, ["targetRank is above initialRank"]),
+        ({"warmupPercent": 80, "settledPercent": 20}, ["their sum must be below 100"]),
+    ],
+)
+def test_adalora_needs_ranks_to_share_out_and_steps_to_do_it(changes: dict[str, int], words: list[str]) -> None:
+    """With the API server's defaults around them."""
+    document = AdaLoRA().to_wire() | changes
+    schema: Any = AdaLoRA.model_config["json_schema_extra"]
+    told = [r["message"] for r in schema["x-kubernetes-validations"] if not compile_rule(r["rule"])({"self": document})]
+    assert len(told) == len(words)
+    assert all(word in message for word, message in zip(words, told, strict=True))
+
+
+def test_adalora_is_served_as_a_plain_adapter_of_its_first_rank() -> None:
+    method = Method.model_validate({"type": "AdaLoRA", "adaLora": {"initialRank": 20}})
+    assert not_servable(method) is None
+    assert served_rank(published_lora(method)) == 20
 
 
 def test_a_pattern_that_is_no_regular_expression_gets_words() -> None:

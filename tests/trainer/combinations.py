@@ -22,6 +22,7 @@ STEPS, STOPPED_AT, RECORDS = 6, 3, 16
 RATES: Mapping[str, str] = {"IA3": "2e-2", "Prompt": "3e-2", "PTuningV2": "3e-2"}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     **{name: {"lora": {"rank": 4, "alpha": 8}} for name in ("LoRA", "DoRA")},
+    "AdaLoRA": {"adaLora": {"initialRank": 6, "targetRank": 4, "alpha": 32, "interval": 2}},
     "Freeze": {"freeze": {"lastLayers": 1, "lmHead": True}},
     "Prefix": {"prefix": {"virtualTokens": 4, "hiddenSize": 32}},
     "Prompt": {"prompt": {"virtualTokens": 4}},

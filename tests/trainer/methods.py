@@ -15,6 +15,7 @@ from finetune_api import runconfig as rc
 
 ADAPTER = {"output": {"merge": False}}
 LORA = {"rank": 4, "alpha": 8}
+ADA_LORA = {"initialRank": 6, "targetRank": 3, "alpha": 32, "interval": 2, "settledPercent": 25}
 METHODS: dict[str, dict[str, Any]] = {
     "FullFineTune": {"method": {"type": "FullFineTune"}},
     "Freeze": {"method": {"type": "Freeze", "freeze": {"lastLayers": 1, "lmHead": True}}},
@@ -54,6 +55,8 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "DoRA": {"method": {"type": "DoRA", "lora": LORA}},
     "DoRA-adapter": {"method": {"type": "DoRA", "lora": {**LORA, "init": "Gaussian"}}, **ADAPTER},
+    "AdaLoRA": {"method": {"type": "AdaLoRA", "adaLora": ADA_LORA}},
+    "AdaLoRA-adapter": {"method": {"type": "AdaLoRA", "adaLora": {**ADA_LORA, "dropout": "0.1"}}, **ADAPTER},
     "IA3": {"method": {"type": "IA3"}, "training": {"learningRate": "2e-2"}},
     "IA3-adapter": {"method": {"type": "IA3"}, "training": {"learningRate": "2e-2"}, **ADAPTER},
     "Prefix": {"method": {"type": "Prefix", "prefix": {"virtualTokens": 4, "hiddenSize": 32}}},

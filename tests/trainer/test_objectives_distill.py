@@ -97,7 +97,19 @@ def test_an_empty_batch_adds_nothing(models: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["FullFineTune", "Freeze", "LoRA", "DoRA", "IA3", "Prefix", "Prompt", "PTuning", "PTuningV2", "Bottleneck"],
+    [
+        "FullFineTune",
+        "Freeze",
+        "LoRA",
+        "DoRA",
+        "AdaLoRA",
+        "IA3",
+        "Prefix",
+        "Prompt",
+        "PTuning",
+        "PTuningV2",
+        "Bottleneck",
+    ],
 )
 def test_every_method_gets_a_gradient_and_the_teacher_none(models: tuple[Any, Any], method: str) -> None:
     teacher = models[1].eval().requires_grad_(False)

@@ -20,14 +20,18 @@ class Manifest(SimpleNamespace):
 def found(folder: Path, step: int, value: float) -> Any:
     folder.mkdir()
     save_file({"a.weight": torch.full((2, 2), value)}, folder / "trainable.safetensors")
-    states = {"a.weight.start": torch.ones(2, 2), "a.weight.exp_avg": torch.zeros(2, 2)}
+    states = {
+        "a.weight.start": torch.ones(2, 2),
+        "a.weight.kept": torch.ones(2, 1),
+        "a.weight.exp_avg": torch.zeros(2, 2),
+    }
     save_file(states, folder / "optimizer.safetensors")
     return SimpleNamespace(folder=folder, manifest=Manifest(step=step))
 
 
-def test_the_start_is_kept(tmp_path: Path) -> None:
+def test_the_start_and_the_choice_of_ranks_are_kept(tmp_path: Path) -> None:
     both = [found(tmp_path / "8", 8, 3.0), found(tmp_path / "4", 4, 1.0)]
     manifest, folder = average(both, tmp_path / "mean")
     assert manifest.averaged_steps == [4, 8]
     assert torch.equal(load_file(folder / "trainable.safetensors")["a.weight"], torch.full((2, 2), 2.0))
-    assert set(load_file(folder / "optimizer.safetensors")) == {"a.weight.start"}
+    assert set(load_file(folder / "optimizer.safetensors")) == {"a.weight.start", "a.weight.kept"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from finetune_api.method import AdaLoRA, MethodType
 from finetune_api.objective import teacher_of
 from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
@@ -45,12 +46,14 @@ from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.choose import Choice, build, choose
 from finetune_trainer.engine.strategy.zero_start import elements
 from finetune_trainer.engine.watch import Watch
+from finetune_trainer.methods.remember import memory_of
 from finetune_trainer.objectives import choose as objectives
 from finetune_trainer.objectives.distill import Distill, equip
 from finetune_trainer.objectives.dpo import has_base_inside
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.reference import with_reference
 from finetune_trainer.retention.choose import terms_of
+from finetune_trainer.retention.orthogonal import Orthogonal
 
 
 def assemble(
@@ -103,6 +106,10 @@ def assemble(
         equip(objective, spec, places.teacher, strategy.model, place.device, (rows.examples, held_out))
         heart.beat()
     terms = terms_of(config, places, tokenizer, strategy, plan, place, agreement, pad_id=pad, alive=heart.beat)
+    if config.spec.method.type is MethodType.ADA_LORA:
+        weight = float((config.spec.method.ada_lora or AdaLoRA()).orthogonality)
+        terms += [Orthogonal(weight, strategy.model, first=place.rank == 0)] if weight else []
+    memory_of(strategy.model).planned(plan.total_steps)
     start = resume.begin(channel, plan, strategy, place, agreement)
     if rows.packed:
         with strategy.precision():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_api import method as api
 from finetune_api.method import MethodType
+from finetune_trainer.methods.adalora import Adaptive
 from finetune_trainer.methods.base import Method
 from finetune_trainer.methods.bottleneck import Bottlenecks
 from finetune_trainer.methods.full import Frozen, Full
@@ -23,6 +24,8 @@ def method_of(spec: api.Method) -> Method:
             return LowRank(spec.lora or api.LoRA(), dora=spec.type is MethodType.DORA)
         case MethodType.QLORA:
             return QuantizedLowRank(spec.lora or api.LoRA(), spec.quantization or api.Quantization())
+        case MethodType.ADA_LORA:
+            return Adaptive(spec.ada_lora or api.AdaLoRA())
         case MethodType.IA3:
             return Scaling(spec.ia3 or api.IA3())
         case MethodType.PREFIX:

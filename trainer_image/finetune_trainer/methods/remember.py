@@ -19,6 +19,9 @@ class Memory(Protocol):
     def tensors(self) -> Mapping[str, Mapping[str, torch.Tensor]]:
         """By trainable parameter and key; of the parameter's shape, whole on every rank. Live storage."""
 
+    def planned(self, total_updates: int) -> None:
+        """Once, when the model is where it trains and before anything is restored."""
+
     def restored(self, *, fresh: bool) -> None:
         """After parameters came from elsewhere: `fresh` from rank 0's start, else with `tensors` from a checkpoint."""
 
@@ -29,6 +32,9 @@ class Memory(Protocol):
 class Nothing:
     def tensors(self) -> Mapping[str, Mapping[str, torch.Tensor]]:
         return {}
+
+    def planned(self, total_updates: int) -> None:
+        pass
 
     def restored(self, *, fresh: bool) -> None:
         pass

@@ -30,6 +30,9 @@ class Start:
     def tensors(self) -> Mapping[str, Mapping[str, torch.Tensor]]:
         return {name: {KEY: tensor} for name, tensor in self.start.items()}
 
+    def planned(self, total_updates: int) -> None:
+        pass
+
     def after_update(self) -> None:
         pass
 

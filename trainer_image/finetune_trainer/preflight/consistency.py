@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import ALL_LINEAR, IA3, LoRA, MethodType
+from finetune_api.method import ALL_LINEAR, IA3, AdaLoRA, LoRA, MethodType
 from finetune_api.objective import BESIDE_THE_BASE, MEASURED, objective_of
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
@@ -85,6 +85,9 @@ def check_method(spec: FineTuneJobSpec, model: ModelInfo) -> None:
         lora = method.lora or LoRA()
         _check_modules("spec.method.lora.targetModules", lora.target_modules, model)
         _check_modules("spec.method.lora.modulesToSave", lora.modules_to_save, model)
+    if method.type is MethodType.ADA_LORA:
+        targets = (method.ada_lora or AdaLoRA()).target_modules
+        _check_modules("spec.method.adaLora.targetModules", targets, model)
     if method.type is MethodType.IA3:
         _check_modules("spec.method.ia3.targetModules", (method.ia3 or IA3()).target_modules, model)
     if method.type is MethodType.FREEZE and not trained_extents(model, spec):

@@ -19,6 +19,7 @@ from finetune_trainer.checkpoint import files
 from finetune_trainer.checkpoint.digest import trainable_digest
 from finetune_trainer.checkpoint.find import Candidate, Found, committed, first_valid
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.methods.budget import KEYS
 from finetune_trainer.methods.start import KEY
 
 
@@ -61,9 +62,9 @@ def average(found: Sequence[Found], folder: Path) -> tuple[CheckpointManifest, P
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in mean.items()}, folder / f"{files.TRAINABLE}.safetensors")
     states = files.read_optimizer(found[0].folder)
-    remembered = {name: states[name] for name in states if name.rpartition(".")[2] == KEY}
+    remembered = {name: states[name] for name in states if name.rpartition(".")[2] in (KEY, *KEYS)}
     if remembered:
-        # Where the adapter began: equal in all of them, and part of what the model is.
+        # Where the adapter began is equal in all of them, and part of what the model is; of ranks, what was last.
         save_file(remembered, folder / f"{files.OPTIMIZER}.safetensors")
     newest = found[0].manifest
     steps = sorted(one.manifest.step for one in found)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 
-from finetune_api.allowed import MERGED, METHODS, SERVED_RANKS, not_servable, served_rank
+from finetune_api.allowed import MERGED, METHODS, SERVED_RANKS, not_servable, published_lora, served_rank
 from finetune_api.exitcodes import ExitCode
 from finetune_api.layout import GATE
-from finetune_api.method import LoRA, Method
+from finetune_api.method import Method
 from finetune_api.publishing import OnGateFailure
 from finetune_api.reports import PublishedModel, PublishReport
 from finetune_api.served import ServedResult
@@ -109,7 +109,7 @@ def adapter_words(method: Method) -> str:
     if why is not None:
         advice = "; set output.merge: true to serve it" if MERGED in METHODS[method.type].published else ""
         return f"an adapter is not served by itself, and {why}{advice}"
-    rank = next(r for r in SERVED_RANKS if r >= served_rank(method.lora or LoRA()))
+    rank = next(r for r in SERVED_RANKS if r >= served_rank(published_lora(method)))
     return (
         "an adapter is not served by itself (output.merge: false); vLLM loads it with --enable-lora "
         f"--max-lora-rank={rank}"

@@ -28,6 +28,7 @@ from finetune_trainer.model.estimate.trained import (
     frozen_parameters,
     half_at_rest,
     rank_of,
+    remembered_parameters,
     trainable_parameters,
     trained_modules,
     trains_all,
@@ -124,7 +125,8 @@ def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resti
         layer = max(1, (model.parameters - outside) // Shape.of(model).layers)
         # Two layers gathered (one in use, one on its way), what lies outside them, one layer's gradients to be cut.
         return compute * (2 * layer + outside) + (FP32 * layer if trains_all(spec) else 0)
-    return (FP32 * trained if setting.world > 1 else 0) + cast + copies(spec.retention, spec.method) * FP32 * trained
+    remembered = FP32 * (copies(spec.retention, spec.method) * trained + remembered_parameters(model, spec))
+    return (FP32 * trained if setting.world > 1 else 0) + cast + remembered
 
 
 def _cast_parameters(model: ModelInfo, spec: FineTuneJobSpec, *, recompute: bool) -> int:

@@ -8,7 +8,7 @@ from finetune_trainer.model.estimate import teacher
 from finetune_trainer.model.estimate.gpus import Gpu
 from finetune_trainer.model.estimate.optimizer import FP32, state_bytes
 from finetune_trainer.model.estimate.shapes import Shape
-from finetune_trainer.model.estimate.trained import frozen_parameters, trainable_parameters
+from finetune_trainer.model.estimate.trained import frozen_parameters, remembered_parameters, trainable_parameters
 from finetune_trainer.model.inspect import ModelInfo
 
 UTILISATION = 0.4
@@ -34,8 +34,9 @@ def tokens_per_second(model: ModelInfo, spec: FineTuneJobSpec, gpu: Gpu | None) 
 
 
 def checkpoint_bytes(model: ModelInfo, spec: FineTuneJobSpec) -> int:
-    """Trained weights in fp32 and what the optimizer remembers; the frozen base is never saved."""
-    return FP32 * trainable_parameters(model, spec) + state_bytes(model, spec)
+    """Trained weights in fp32 and what optimizer and method remember; the frozen base is never saved."""
+    numbers = trainable_parameters(model, spec) + remembered_parameters(model, spec)
+    return FP32 * numbers + state_bytes(model, spec)
 
 
 def notice_fits(size: int, step_seconds: float | None, notice: float) -> str:

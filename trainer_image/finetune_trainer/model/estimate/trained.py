@@ -46,6 +46,8 @@ def trained_modules(model: ModelInfo, spec: FineTuneJobSpec) -> Mapping[str, Ext
     method, linear = spec.method, linear_modules(model.tensors)
     if method.type in LOW_RANK:
         return lora_targets(model.tensors, method.lora or LoRA())
+    if method.type is MethodType.ADA_LORA:
+        return lora_targets(model.tensors, _as_lora(method))
     if method.type is MethodType.FREEZE:
         chosen = free([t.name for t in model.tensors], method.freeze or api.Freeze())
         return {name: extent for name, extent in linear.items() if f"{name}.weight" in chosen}
@@ -53,6 +55,17 @@ def trained_modules(model: ModelInfo, spec: FineTuneJobSpec) -> Mapping[str, Ext
         wanted = (method.ia3 or api.IA3()).target_modules
         return {n: e for n, e in linear.items() if any(matches(n, one) for one in wanted)}
     return linear if trains_all(spec) else {}
+
+
+def remembered_parameters(model: ModelInfo, spec: FineTuneJobSpec) -> int:
+    """Numbers of fp32 that a method keeps beside parameters and optimizer, in checkpoints too: AdaLoRA smooths each
+    trained parameter's sensitivity and its spread."""
+    return 2 * trainable_parameters(model, spec) if spec.method.type is MethodType.ADA_LORA else 0
+
+
+def _as_lora(method: api.Method) -> LoRA:
+    options = method.ada_lora or api.AdaLoRA()
+    return LoRA(rank=options.initial_rank, target_modules=options.target_modules)
 
 
 def rank_of(module: str, lora: LoRA) -> int:
@@ -70,6 +83,10 @@ def _extents(model: ModelInfo, method: api.Method) -> Iterator[Extent]:
             yield from (t.shape for t in model.tensors if t.name in chosen)
         case MethodType.LORA | MethodType.QLORA | MethodType.DORA:
             yield from _low_rank(model, method.lora or LoRA(), dora=method.type is MethodType.DORA)
+        case MethodType.ADA_LORA:
+            lora = _as_lora(method)
+            yield from _low_rank(model, lora, dora=False)
+            yield from ((lora.rank, 1) for _ in lora_targets(model.tensors, lora))
         case MethodType.IA3:
             ia3 = method.ia3 or api.IA3()
             for name, (out, into) in linear_modules(model.tensors).items():

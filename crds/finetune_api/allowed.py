@@ -15,6 +15,8 @@ from finetune_api.method import MUTATES_BASE, AdaLoRA, LoRA, Method, MethodType
 from finetune_api.retention import RETENTION_RULES
 
 FULL, MERGED, ADAPTER = "Full", "Merged", "Adapter"
+SCORER = "Scorer"
+"""A whole model with a head of one output (objective Reward)."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from finetune_api.data import Data
 from finetune_api.method import Method
 from finetune_api.objective import Objective
 from finetune_api.objective_kto import KTO_RULES
+from finetune_api.objective_reward import REWARD_RULES
 from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.retention import Retention
@@ -148,6 +149,7 @@ class FineTuneJobSpec(ApiModel):
                 ".training.regularization",
             ),
             *KTO_RULES,
+            *REWARD_RULES,
         )
     )
 

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
 from finetune_api.objective_distill import DistillSettings, Teacher
 from finetune_api.objective_kto import KTOSettings
+from finetune_api.objective_reward import WHOLE, RewardSettings
 from finetune_api.publishing import Metric
 from finetune_api.storage import Stored
 
@@ -21,6 +22,7 @@ class ObjectiveType(StrEnum):
     DPO = "DPO"
     DISTILL = "Distill"
     KTO = "KTO"
+    REWARD = "Reward"
 
 
 class DPOLoss(StrEnum):
@@ -82,6 +84,10 @@ class Objective(ApiModel):
                 "!has(self.kto) || self.type == 'KTO'",
                 "the kto block belongs to type KTO; remove it or set type: KTO",
             ),
+            cel(
+                "!has(self.reward) || self.type == 'Reward'",
+                "the reward block belongs to type Reward; remove it or set type: Reward",
+            ),
         )
     )
 
@@ -90,11 +96,13 @@ class Objective(ApiModel):
         Field(
             description="SFT: write the answers of the records. Pretrain: continue raw text (format Text). DPO: prefer "
             "the chosen of two answers (format Preference). KTO: learn from single answers rated good or bad "
-            "(format Preference, with prompt, completion and label). Distill: answer as a larger model does."
+            "(format Preference, with prompt, completion and label). Distill: answer as a larger model does. "
+            "Reward: score answers, the chosen of two higher."
         ),
     ] = ObjectiveType.SFT
     dpo: DPOSettings | None = None
     kto: KTOSettings | None = None
+    reward: RewardSettings | None = None
     distill: DistillSettings | None = None
 
 
@@ -128,9 +136,20 @@ MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {
     ObjectiveType.PRETRAIN: (Metric.LOSS, Metric.PERPLEXITY),
     ObjectiveType.DISTILL: (Metric.DIVERGENCE, Metric.LOSS, Metric.PERPLEXITY, Metric.EXACT_MATCH),
     ObjectiveType.DPO: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
+    ObjectiveType.REWARD: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
     ObjectiveType.KTO: (Metric.LOSS, Metric.RATING_ACCURACY, Metric.REWARD_MARGIN),
 }
 """What held-out records are measured by, and a gate can ask for."""
 
 BESIDE_THE_BASE = (ObjectiveType.DPO, ObjectiveType.KTO)
 """Those whose loss compares the model with its base."""
+
+
+def scores(spec: HasObjective) -> bool:
+    """Whether the model gives one number for a text, and writes none."""
+    return objective_of(spec).type is ObjectiveType.REWARD
+
+
+def needs_whole(spec: HasObjective) -> str | None:
+    """Why parameters are not cut over GPUs; None where they may be."""
+    return WHOLE if scores(spec) else None

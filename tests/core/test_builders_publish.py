@@ -108,6 +108,7 @@ def test_what_is_not_set_is_as_for_the_publish_pod() -> None:
         (check(enabled=False, image="vllm:2"), None),
         (check(image="vllm:2"), "vllm:2"),
         ({"output": {"merge": False}}, None),
+        ({"objective": {"type": "Reward"}}, None),
         ({"output": {"merge": False}, "method": {"type": "FullFineTune"}}, "vllm:1"),
     ],
 )

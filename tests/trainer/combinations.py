@@ -47,6 +47,7 @@ def writers() -> dict[str, Writer]:
     return {
         ObjectiveType.PRETRAIN: preferences.write_texts,
         ObjectiveType.DPO: preferences.write_manners,
+        ObjectiveType.REWARD: preferences.write_manners,
         ObjectiveType.KTO: preferences.write_ratings,
         ObjectiveType.DISTILL: tiny.write_data,
     }

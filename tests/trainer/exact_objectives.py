@@ -18,6 +18,7 @@ SEEDS = (1, 2, 3)
 FSDP = {"parallelism": {"strategy": "FSDP"}}
 DPO = {"objective": {"type": "DPO", "dpo": {"beta": "0.5"}}}
 KTO = {"objective": {"type": "KTO", "kto": {"beta": "0.5"}}}
+REWARD = {"objective": {"type": "Reward"}}
 PRETRAIN = {"objective": {"type": "Pretrain"}}
 
 
@@ -72,6 +73,14 @@ def main() -> None:
     ranks.train("kto-still", 1, kto_still)
     ranks.train("kto-micro", 1, {**kto_still, "training": {"microBatchSize": 4}})
     ranks.train("kto-shrink", 1, kto, stop=(5, 1))
+    reward, reward_full = {**LORA, **REWARD, **pairs}, {**FULL, **REWARD, **pairs}
+    ranks.train("reward-whole", 1, reward)
+    ranks.train("reward-middle", 1, reward, stop=(4, 1))
+    ranks.train("reward-middle", 2, reward)
+    ranks.train("reward-full-whole", 1, reward_full)
+    ranks.train("reward-full-middle", 1, reward_full, stop=(4, 0))
+    ranks.train("reward-full-middle", 2, reward_full)
+    ranks.train("reward-shrink", 1, reward_full, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, full)
         ranks.train("grow", 1, lora, stop=(5, 0))
@@ -79,7 +88,9 @@ def main() -> None:
             training = {"seed": seed, "maxSteps": 12, "learningRate": "2e-3", "microBatchSize": 8}
             ranks.train(f"toy-{seed}", 1, {**lora, **data(folder, "many"), "training": training})
             ranks.train(f"kto-toy-{seed}", 1, {**kto, **rated(folder, "judged"), "training": training})
+            ranks.train(f"reward-toy-{seed}", 1, {**reward, **data(folder, "many"), "training": training})
         ranks.train("kto-shrink", 2, kto)
+        ranks.train("reward-shrink", 2, reward_full)
     ranks.phase(2)
     ranks.train("grow", 2, lora)
     if rank == 0:

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from finetune_api.method import LoRA, MethodType
+from finetune_api.objective import scores
 from finetune_api.reports import PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
 from finetune_trainer.checkpoint.snapshot import Position, Snapshot, trainable_parameters
 from finetune_trainer.common.stores import open_checkpoints, open_run
+from finetune_trainer.engine.model import load_base
 from finetune_trainer.methods.lora import add_lora
 from finetune_trainer.publish.main import publish
 from tests.trainer import small
@@ -37,6 +39,10 @@ def finished(
 def trained(config: RunConfig, change: float) -> Any:
     """The trained model that the checkpoint is of, computed here from the same noise."""
     model = small.model()
+    if scores(config.spec):
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            model = load_base(Path(config.runs_uri.removeprefix("file://")).parent / "base", torch.float32, scores=True)
     if config.spec.method.type is MethodType.LORA:
         with torch.random.fork_rng():
             torch.manual_seed(6)

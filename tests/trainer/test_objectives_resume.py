@@ -39,6 +39,8 @@ def lines(folder: Path, run: str, attempt: int = 1) -> list[dict[str, Any]]:
         ("full-whole-1", ["full-middle-1", "full-middle-2"]),
         ("text-whole-1", ["text-middle-1", "text-middle-2"]),
         ("kto-whole-1", ["kto-middle-1", "kto-middle-2"]),
+        ("reward-whole-1", ["reward-middle-1", "reward-middle-2"]),
+        ("reward-full-whole-1", ["reward-full-middle-1", "reward-full-middle-2"]),
         ("kto-full-whole-1", ["kto-full-middle-1", "kto-full-middle-2"]),
     ],
 )
@@ -52,7 +54,13 @@ def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[
 
 
 @pytest.mark.parametrize(
-    ("run", "whole"), [("shrink", "full-whole-1"), ("grow", "dpo-whole-1"), ("kto-shrink", "kto-whole-1")]
+    ("run", "whole"),
+    [
+        ("shrink", "full-whole-1"),
+        ("grow", "dpo-whole-1"),
+        ("kto-shrink", "kto-whole-1"),
+        ("reward-shrink", "reward-full-whole-1"),
+    ],
 )
 def test_another_world_size_learns_the_same(results: Results, run: str, whole: str) -> None:
     reference, last = results[whole], results[f"{run}-2"]
@@ -94,6 +102,15 @@ def test_preferences_are_learned(results: Results, folder: Path, seed: int) -> N
     assert steps[-1]["loss"] < 0.5
     held_out = [line for line in lines(folder, f"toy-{seed}") if "evalLoss" in line][-1]
     assert held_out["evalPreferenceAccuracy"] > 0.7
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_scores_are_learned(results: Results, folder: Path, seed: int) -> None:
+    assert results[f"reward-toy-{seed}-1"]["step"] == 12
+    steps = [line for line in lines(folder, f"reward-toy-{seed}") if "loss" in line]
+    assert steps[-1]["loss"] < 0.5
+    held_out = [line for line in lines(folder, f"reward-toy-{seed}") if "evalLoss" in line][-1]
+    assert held_out["evalPreferenceAccuracy"] > 0.8
 
 
 @pytest.mark.parametrize("seed", SEEDS)

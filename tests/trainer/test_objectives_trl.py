@@ -15,13 +15,16 @@ import torch
 from finetune_api.objective import DPOLoss, DPOSettings
 from finetune_api.objective_distill import DistillSettings
 from finetune_api.objective_kto import KTOSettings
+from finetune_api.objective_reward import RewardSettings
 from finetune_trainer.engine.batch import Example
 from finetune_trainer.engine.loss import row_log_probs
+from finetune_trainer.engine.model import load_base
 from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO, PARTS
 from finetune_trainer.objectives.kto import KTO
 from finetune_trainer.objectives.kto import PARTS as KTO_PARTS
 from finetune_trainer.objectives.pairs import Pairs, collate_pairs
+from finetune_trainer.objectives.reward import Reward
 from tests.trainer import small
 from tests.trainer.test_objectives_pairs import joined
 from tests.trainer.test_objectives_ratings import RATED, ratings
@@ -193,3 +196,32 @@ def test_kto_equals_trl(trained: tuple[Any, Any], tmp_path: Path, swapped: bool)
     kl = float(dict(zip(KTO_PARTS, sums.parts, strict=True))["kl"]) / len(RATED)
     assert kl == pytest.approx(trainer._metrics["eval"]["kl"][-1], abs=1e-5)
     assert (kl > 0) == (float(ahead) > 0)
+
+
+@pytest.mark.parametrize("centering", [None, "0.01"])
+def test_reward_equals_trl(tmp_path: Path, centering: str | None) -> None:
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    model: Any = load_base(small.save_model(tmp_path / "base"), torch.float32, scores=True)
+    trainer = RewardTrainer(
+        model=copy.deepcopy(model),
+        args=RewardConfig(
+            output_dir=str(tmp_path / "out"), use_cpu=True, report_to=[], bf16=False, gradient_checkpointing=False,
+            disable_dropout=True, center_rewards_coefficient=float(centering) if centering else None,
+        ),
+        train_dataset=Dataset.from_list([{"chosen": "a b", "rejected": "a c"}]),
+        processing_class=small.tokenizer(),
+    )  # fmt: skip
+    pairs = Pairs(joined(PAIRS))
+    objective = Reward(RewardSettings(margin="0.5", centering=centering))
+    batch = objective.collate(pairs, range(len(PAIRS)), model.config.pad_token_id)
+    theirs = {"input_ids": batch.ids_bt, "attention_mask": batch.attention_bt, "margin": torch.full((len(PAIRS),), 0.5)}
+    trainer.model.eval()
+    with torch.no_grad():
+        sums = objective.sums(model.eval(), batch)
+        expected = float(trainer.compute_loss(trainer.model, theirs))
+    assert float(sums.loss) / len(PAIRS) == pytest.approx(expected, abs=1e-5)
+    parts = dict(zip(PARTS, (float(part) / len(PAIRS) for part in sums.parts), strict=True))
+    assert parts["preferenceAccuracy"] == pytest.approx(trainer._metrics["eval"]["accuracy"][-1], rel=1e-5)
+    assert parts["rewardMargin"] == pytest.approx(trainer._metrics["eval"]["margin"][-1], rel=1e-4, abs=1e-6)

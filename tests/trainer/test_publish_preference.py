@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
 
 from finetune_api import runconfig as rc
+from finetune_api.layout import MANIFEST
 from tests.trainer import small
-from tests.trainer.finished import finished, run
+from tests.trainer.finished import finished, run, trained
 from tests.trainer.preferences import write_preferences, write_ratings
 
 pytestmark = [
@@ -64,3 +69,27 @@ def test_ratings_are_measured_and_gated(root: Path) -> None:
     assert base == {"loss": pytest.approx(0.5, abs=1e-6), "ratingAccuracy": 0.5, "rewardMargin": 0}
     assert report.metrics["rewardMargin"].final != 0
     assert all(result.passed for result in report.gate)
+
+
+@pytest.mark.parametrize("method", [small.LORA, small.FULL])
+def test_a_reward_model_is_published_as_transformers_loads_it(root: Path, method: dict[str, Any]) -> None:
+    gate = [{"metric": "preferenceAccuracy", "max": "1"}]
+    config = finished(root, {"objective": {"type": "Reward"}, "method": method, "evaluation": {"gate": gate}})
+    write_preferences(root / "train.jsonl", 60)
+    report = run(config, root)
+    assert report.exit_code == 0, report.message
+    assert {name: value.base for name, value in report.metrics.items()} == dict.fromkeys(
+        ("loss", "preferenceAccuracy", "rewardMargin")
+    )
+    assert report.output is not None
+    folder = Path(report.output.uri.removeprefix("file://"))
+    assert json.loads((folder / MANIFEST).read_text())["kind"] == "Scorer"
+    found = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ours = trained(config, 0.02)
+    rows = [[5, 6, 7], [20, 21, 22]]
+    assert found.config.num_labels == 1
+    with torch.no_grad():
+        scores, expected = (m(input_ids=torch.tensor(rows)).logits for m in (found, ours))
+    assert scores.shape == (2, 1)
+    assert float(scores[0]) != float(scores[1])
+    assert torch.allclose(scores, expected, atol=1e-5)

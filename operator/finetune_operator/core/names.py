@@ -125,6 +125,7 @@ class Reason:
     WAITING_FOR_JOB = "WaitingForFineTuneJob"
     JOB_FAILED = "FineTuneJobFailed"
     ADAPTER_NOT_SERVABLE = "AdapterNotServable"
+    REWARD_NOT_SERVABLE = "RewardNotServable"
     LOCAL_ONLY = "LocalUri"
     NO_SERVING_IMAGE = "NoServingImage"
     GATEWAY_API_MISSING = "GatewayApiMissing"

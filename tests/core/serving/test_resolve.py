@@ -147,6 +147,12 @@ def test_an_adapter_is_not_served_alone_but_a_full_model_is() -> None:
     assert wants(REF, job(spec={"method": {"type": "FullFineTune"}}, **unmerged)).job == "tune"
 
 
+def test_a_model_that_scores_is_not_served() -> None:
+    reason, message = waits(wants(REF, job(spec={"method": {"type": "LoRA"}, "objective": {"type": "Reward"}})))
+    assert reason == "RewardNotServable"
+    assert "scores texts and writes none" in message
+
+
 def test_the_newest_success_is_served() -> None:
     jobs = [
         job("a", done=300),

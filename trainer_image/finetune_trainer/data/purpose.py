@@ -18,6 +18,7 @@ TAKES: Mapping[ObjectiveType, Kinds] = {
     ObjectiveType.DPO: (Preference,),
     ObjectiveType.DISTILL: (Conversation, TextPair, Document),
     ObjectiveType.KTO: (Rated,),
+    ObjectiveType.REWARD: (Preference,),
 }
 
 _WORDS: dict[type[Record], str] = {

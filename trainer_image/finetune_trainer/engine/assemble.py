@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from finetune_api.method import AdaLoRA, MethodType
-from finetune_api.objective import teacher_of
+from finetune_api.objective import BESIDE_THE_BASE, objective_of, teacher_of
 from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
@@ -88,7 +88,8 @@ def assemble(
     pad = model.pad_id(tokenizer)
     held_out = held_out_rows(spec, splits.validation)
     train: Any = rows.examples
-    if isinstance(train, Pairs) and not has_base_inside(strategy.model, spec.method):
+    beside = objective_of(spec).type in BESIDE_THE_BASE
+    if beside and isinstance(train, Pairs) and not has_base_inside(strategy.model, spec.method):
         train, held_out = (
             with_reference(
                 pairs,

@@ -17,6 +17,7 @@ from torch import nn
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import scores
 from finetune_api.training import Precision
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.attention import first_supported
@@ -38,11 +39,18 @@ def pad_id(tokenizer: Any) -> int:
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
 
-def load_base(folder: Path, dtype: torch.dtype, attention: tuple[str, ...] = ANY_ATTENTION) -> nn.Module:
-    """Raises RunError (66) in words when the folder does not hold a model transformers can read."""
+def load_base(
+    folder: Path, dtype: torch.dtype, attention: tuple[str, ...] = ANY_ATTENTION, *, scores: bool = False
+) -> nn.Module:
+    """`scores`: with a head of one output, drawn from torch's seed unless the folder has it. Raises RunError (66) in
+    words when the folder does not hold a model transformers can read."""
     from transformers import AutoModelForCausalLM
 
+    from finetune_trainer.engine.scorer import load_scorer
+
     def load(name: str) -> nn.Module:
+        if scores:
+            return load_scorer(folder, dtype, name)
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation=name
         )
@@ -79,7 +87,8 @@ PLAIN = Form()
 
 def build(spec: FineTuneJobSpec, folder: Path, device: torch.device, form: Form = PLAIN) -> nn.Module:
     """Ready to train, in train mode. New parameters are drawn from torch's current seed."""
-    return _adapted(spec, load_base(folder, form.resting, form.attention), form).to(device).train()
+    base = load_base(folder, form.resting, form.attention, scores=scores(spec))
+    return _adapted(spec, base, form).to(device).train()
 
 
 def structure(spec: FineTuneJobSpec, folder: Path, form: Form = PLAIN) -> nn.Module:

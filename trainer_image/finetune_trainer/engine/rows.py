@@ -42,7 +42,7 @@ def training_rows(
 ) -> Rows:
     """Equal on every rank. `channel` names the checkpoint on rank 0's pod only; the others are told."""
     kind = objective_of(config.spec).type
-    if kind is ObjectiveType.DPO:
+    if kind in (ObjectiveType.DPO, ObjectiveType.REWARD):
         return Rows(Pairs(train), "pairs of answers do not share rows")
     if kind is ObjectiveType.KTO:
         return Rows(Ratings(train, config.spec.data.max_length), "rated answers do not share rows")
@@ -72,7 +72,7 @@ def training_rows(
 def held_out_rows(spec: FineTuneJobSpec, records: Examples) -> Any:
     """Records as they are evaluated: never sharing rows, so that a loss does not depend on who is beside whom."""
     kind = objective_of(spec).type
-    if kind is ObjectiveType.DPO:
+    if kind in (ObjectiveType.DPO, ObjectiveType.REWARD):
         return Pairs(records)
     if kind is ObjectiveType.KTO:
         return Ratings(records, spec.data.max_length)

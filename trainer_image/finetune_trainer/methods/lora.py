@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from finetune_api.method import ALL_LINEAR, MUTATES_BASE, Init, LoRA
+from finetune_trainer.engine.scorer import HEAD, is_scorer
 from finetune_trainer.methods.adapters import PeftAdapter, adapted, require_modules
 from finetune_trainer.methods.remember import memory_of, remember
 from finetune_trainer.methods.start import Start, against_the_base
@@ -53,13 +54,14 @@ def add_lora(base: nn.Module, lora: LoRA, *, dora: bool = False) -> nn.Module:
     require_modules(base, lora.target_modules, "spec.method.lora.targetModules")
     for name in lora.modules_to_save:
         require_modules(base, [name], "spec.method.lora.modulesToSave")
-    model = adapted(base, lora_config(lora, dora=dora), "spec.method.lora", lora.target_modules)
+    model = adapted(base, lora_config(lora, dora=dora, scores=is_scorer(base)), "spec.method.lora", lora.target_modules)
     if lora.init in MUTATES_BASE:
         remember(model, Start(model))
     return model
 
 
-def lora_config(lora: LoRA, *, dora: bool = False) -> Any:
+def lora_config(lora: LoRA, *, dora: bool = False, scores: bool = False) -> Any:
+    """`scores`: the base has a head of one output, which trains as a whole."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -72,7 +74,7 @@ def lora_config(lora: LoRA, *, dora: bool = False) -> Any:
         init_lora_weights=_INITS[lora.init],
         rank_pattern=dict(lora.rank_pattern),
         alpha_pattern=dict(lora.alpha_pattern),
-        modules_to_save=list(lora.modules_to_save) or None,
+        modules_to_save=[HEAD] if scores else list(lora.modules_to_save) or None,
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if scores else "CAUSAL_LM",
     )

@@ -78,6 +78,11 @@ def inspect_model(store: Store, entries: list[Entry]) -> ModelInfo:
     return ModelInfo(config, architecture, tuple(tensors), _has_chat_template(store, sizes))
 
 
+def inspect_tensors(store: Store, entries: list[Entry]) -> list[TensorInfo]:
+    """Of a model of any kind. Raises NotAModel, Incomplete, ArtifactError."""
+    return _tensors(store, {entry.path: entry.size for entry in entries})
+
+
 def _architecture(config: Mapping[str, Any]) -> str:
     found = config.get("architectures")
     if not isinstance(found, list) or not found or not all(isinstance(a, str) for a in found):

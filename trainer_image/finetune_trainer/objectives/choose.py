@@ -5,10 +5,12 @@ from __future__ import annotations
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import DPOSettings, ObjectiveType, objective_of
 from finetune_api.objective_kto import KTOSettings
+from finetune_api.objective_reward import RewardSettings
 from finetune_trainer.objectives import base
 from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO
 from finetune_trainer.objectives.kto import KTO
+from finetune_trainer.objectives.reward import Reward
 from finetune_trainer.objectives.sft import SFT
 
 
@@ -21,5 +23,7 @@ def choose(spec: FineTuneJobSpec) -> base.Objective:
         return Distill(objective.distill)
     if objective.type is ObjectiveType.KTO:
         return KTO(objective.kto or KTOSettings())
+    if objective.type is ObjectiveType.REWARD:
+        return Reward(objective.reward or RewardSettings())
     regularization = spec.training.regularization
     return SFT(float(regularization.label_smoothing or 0) if regularization else 0.0)

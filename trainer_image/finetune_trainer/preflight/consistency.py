@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import ALL_LINEAR, IA3, AdaLoRA, LoRA, MethodType
-from finetune_api.objective import BESIDE_THE_BASE, MEASURED, objective_of
+from finetune_api.objective import MEASURED, objective_of
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out, replay_count
@@ -48,7 +48,7 @@ def check_gate(spec: FineTuneJobSpec) -> None:
             )
         if (
             gate.metric in (Metric.LOSS, Metric.PERPLEXITY)
-            and objective not in BESIDE_THE_BASE
+            and Metric.PERPLEXITY in MEASURED[objective]
             and not spec.evaluation.perplexity
         ):
             raise wrong(

@@ -22,10 +22,11 @@ from finetune_trainer.data.dataset import load_splits, report
 from finetune_trainer.data.fetch import fetch_data
 from finetune_trainer.engine.model import load_base, load_tokenizer, pad_id
 from finetune_trainer.engine.rows import held_out_rows
+from finetune_trainer.engine.scorer import HEAD
 from finetune_trainer.publish import check, export
 from finetune_trainer.publish.cache import write_metrics
 from finetune_trainer.publish.divergence import taught_by
-from finetune_trainer.publish.kind import ADAPTER, MERGED
+from finetune_trainer.publish.kind import ADAPTER, MERGED, SCORER
 from finetune_trainer.publish.measure import Measure
 from finetune_trainer.publish.reference import make_reference
 from finetune_trainer.publish.session import Session
@@ -52,7 +53,7 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
     expected = check.reference(trained, probes, device)
     final = export.combine(trained, spec)
     del trained
-    if kind == MERGED:
+    if kind in (MERGED, SCORER):
         log.event("merged", equivalence=check.require_equivalence(final, expected, device, "the merged one"))
     if kind != ADAPTER:
         export.round_to_stored(final, base)
@@ -64,11 +65,12 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
 
     session.enter("Checking")
     if kind != ADAPTER:
-        check.require_same_layout(export.stored_types(base), export.stored_types(folder))
+        new = (f"{HEAD}.weight",) if kind == SCORER else ("lm_head.weight",)
+        check.require_same_layout(export.stored_types(base), export.stored_types(folder), new=new)
     exported: Any = check.load_exported(spec, base, folder, kind, torch.float32, device)
     words = check.require_equivalence(exported, expected, device, "the exported folder")
     log.event("exported", kind=kind, equivalence=words)
-    if kind != ADAPTER:
+    if kind not in (ADAPTER, SCORER):
         _leave_reference(exported, tokenizer, device, folder)
     if not evaluate:
         return
@@ -88,7 +90,8 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
     last = measure.model(exported.to(dtype), "final")
     del exported
     _free()
-    first = measure.model(load_base(base, dtype).to(device).eval(), "base")
+    # A base has no scores.
+    first = {} if kind == SCORER else measure.model(load_base(base, dtype).to(device).eval(), "base")
     _free()
     session.metrics = measure.combine(first, last)
     for name, value in session.metrics.items():

@@ -17,6 +17,7 @@ import torch
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import scores
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.dataset import Examples
 from finetune_trainer.engine.model import load_base
@@ -58,7 +59,7 @@ def divergence(model: Any, expected: Reference, device: torch.device) -> float:
         log_q_tv = _log_probs(model, row, device)
         kl_t = (log_p_tv.exp() * (log_p_tv - log_q_tv)).sum(-1)
         total += float(kl_t.double().clamp_min(0).sum())
-        positions += len(row)
+        positions += len(log_p_tv)
     return total / positions
 
 
@@ -77,10 +78,13 @@ def require_equivalence(model: Any, expected: Reference, device: torch.device, w
     return f"{words} (limit {MAX_KL:g})"
 
 
-def require_same_layout(base: Mapping[str, TensorInfo], exported: Mapping[str, TensorInfo]) -> None:
-    """Names, shapes and types are the base's. Raises RunError (70) naming the first that differs."""
+def require_same_layout(
+    base: Mapping[str, TensorInfo], exported: Mapping[str, TensorInfo], *, new: Sequence[str] = ("lm_head.weight",)
+) -> None:
+    """Names, shapes and types are the base's, but for what may be `new`. Raises RunError (70) naming the first that
+    differs."""
     missing = [n for n in base if n not in exported and not n.endswith(_MAY_BE_ABSENT)]
-    extra = [n for n in exported if n not in base and n != "lm_head.weight"]
+    extra = [n for n in exported if n not in base and n not in new]
     changed = [n for n, t in exported.items() if n in base and (t.shape, t.dtype) != (base[n].shape, base[n].dtype)]
     problems = []
     if missing:
@@ -106,7 +110,7 @@ def load_exported(
 ) -> Any:
     """As a user would: plain transformers, or the adapter on top of the base."""
     if kind != ADAPTER:
-        return load_base(folder, dtype).to(device).eval()
+        return load_base(folder, dtype, scores=scores(spec)).to(device).eval()
     model: Any = method_of(spec.method).load_adapter(load_base(base, dtype), folder)
     return model.to(device).eval()
 
@@ -114,5 +118,8 @@ def load_exported(
 def _log_probs(model: Any, ids: list[int], device: torch.device) -> torch.Tensor:
     with torch.inference_mode():
         logits_tv = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
+    if logits_tv.ndim == 1:
+        # A score alone: compared as the odds against a text that scores 0.
+        logits_tv = torch.stack([logits_tv, torch.zeros_like(logits_tv)], -1)
     log_probs_tv: torch.Tensor = logits_tv.float().log_softmax(-1).cpu()
     return log_probs_tv

@@ -17,6 +17,7 @@ import torch
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import MANIFEST
+from finetune_api.objective import scores
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_memory, load_trainable
 from finetune_trainer.common.errors import RunError
@@ -24,9 +25,9 @@ from finetune_trainer.engine.model import load_base
 from finetune_trainer.methods.choose import method_of
 from finetune_trainer.methods.remember import memory_of
 from finetune_trainer.model.headers import TensorInfo
-from finetune_trainer.model.inspect import inspect_model
+from finetune_trainer.model.inspect import inspect_tensors
 from finetune_trainer.model.published import MARKER
-from finetune_trainer.publish.kind import ADAPTER, MERGED, kind_of
+from finetune_trainer.publish.kind import ADAPTER, MERGED, SCORER, kind_of
 
 _SHARD = "5GB"
 _NOT_COPIED = frozenset({MANIFEST, MARKER, "README.md"})
@@ -47,7 +48,7 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: torch.device) -> Any:
     """The model as training left it, fp32, adapter on. Raises RunError (73, 72)."""
-    model: Any = load_base(base, torch.float32)
+    model: Any = load_base(base, torch.float32, scores=scores(spec))
     model = method_of(spec.method).apply(model)
     load_trainable(model, checkpoint)
     load_memory(memory_of(model), checkpoint)
@@ -57,7 +58,7 @@ def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: t
 
 def combine(model: Any, spec: FineTuneJobSpec) -> Any:
     """The trained model with its adapter merged in fp32, where it is to be merged; `model` must not be used then."""
-    return method_of(spec.method).merge(model) if kind_of(spec) == MERGED else model
+    return method_of(spec.method).merge(model) if kind_of(spec) in (MERGED, SCORER) else model
 
 
 def round_to_stored(model: Any, base: Path) -> None:
@@ -86,13 +87,14 @@ def write(model: Any, spec: FineTuneJobSpec, base: Path, folder: Path) -> None:
         return
     _save_weights(model, stored_types(base), folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    _copy_files(base, folder)
+    # What scores has another head than the base, and a configuration that says so.
+    _copy_files(base, folder, skip=("config.json", "generation_config.json") if scores(spec) else ())
 
 
 def stored_types(folder: Path) -> dict[str, TensorInfo]:
     """Name → dtype and shape of the tensors in a model directory."""
     store = open_store(f"file://{folder.resolve()}")
-    return {tensor.name: tensor for tensor in inspect_model(store, list(store.list())).tensors}
+    return {tensor.name: tensor for tensor in inspect_tensors(store, list(store.list()))}
 
 
 def _save_weights(model: Any, stored: Mapping[str, TensorInfo], folder: Path) -> None:
@@ -104,7 +106,8 @@ def _save_weights(model: Any, stored: Mapping[str, TensorInfo], folder: Path) ->
         state[name] = tensor.to("cpu", _type_of(name, stored, usual)) if tensor.is_floating_point() else tensor.cpu()
     _refuse_not_finite(state)
     # A base with sampling defaults that transformers now calls invalid must not fail here; its own file is copied.
-    model.generation_config = GenerationConfig()
+    if model.can_generate():
+        model.generation_config = GenerationConfig()
     model.save_pretrained(folder, state_dict=state, max_shard_size=_SHARD)
 
 

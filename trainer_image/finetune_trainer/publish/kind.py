@@ -1,12 +1,16 @@
-"""What is published: a merged model, an adapter, or a fully trained model. No torch: asked before any is loaded."""
+"""What is published: a merged model, an adapter, a fully trained model, or one that scores.
+
+No torch: asked before any is loaded.
+"""
 
 from __future__ import annotations
 
-from finetune_api.allowed import ADAPTER, FULL, MERGED, published_kind
+from finetune_api.allowed import ADAPTER, FULL, MERGED, SCORER, published_kind
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import scores
 
-__all__ = ["ADAPTER", "FULL", "MERGED", "kind_of"]
+__all__ = ["ADAPTER", "FULL", "MERGED", "SCORER", "kind_of"]
 
 
 def kind_of(spec: FineTuneJobSpec) -> str:
-    return published_kind(spec.method, merge=spec.output.merge)
+    return SCORER if scores(spec) else published_kind(spec.method, merge=spec.output.merge)

@@ -14,14 +14,17 @@ import torch
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.manifests import MetricValue
-from finetune_api.objective import MEASURED, DPOSettings, objective_of
+from finetune_api.objective import MEASURED, DPOSettings, objective_of, scores
 from finetune_api.objective_kto import KTOSettings
+from finetune_api.objective_reward import RewardSettings
 from finetune_api.publishing import Metric
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.engine.loss import row_log_probs
+from finetune_trainer.engine.scorer import row_scores
 from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.ratings import Ratings
-from finetune_trainer.publish import divergence, evaluate, preference, rating
+from finetune_trainer.publish import divergence, evaluate, preference, rating, scoring
 
 Measured = dict[str, tuple[float, int]]
 """Name → (value, samples)."""
@@ -50,6 +53,8 @@ class Measure:
             return found
         if isinstance(self.held_out, Pairs):
             self.asked[name] = self._of_pairs(self.held_out, model, name)
+            if scores(self.spec):
+                found |= scoring.judge(objective_of(self.spec).reward or RewardSettings(), self.asked[name])
             return found
         if self.distill is not None:
             found[Metric.DIVERGENCE.value] = self._from_teacher(self.distill, model, name)
@@ -102,9 +107,10 @@ class Measure:
             pad_id=self.pad_id,
             device=self.device,
             progress=partial(self.progress, f"preferences of {name}"),
+            ask=row_scores if scores(self.spec) else row_log_probs,
         )
         if name == "final" and not np.isfinite(found).all():
-            raise RunError(ExitCode.DIVERGED, "the final model's log-likelihoods are not finite; training diverged")
+            raise RunError(ExitCode.DIVERGED, "the final model's answers are not finite; training diverged")
         return found
 
     def _judged(self, pairs: Pairs, model: preference.LogProbs, base: preference.LogProbs) -> Measured:
@@ -114,7 +120,7 @@ class Measure:
         return preference.judge(objective.dpo or DPOSettings(), pairs, model, base)
 
     def combine(self, base: Measured, final: Measured) -> dict[str, MetricValue]:
-        if isinstance(self.held_out, Pairs) and self.asked:
+        if isinstance(self.held_out, Pairs) and self.asked and not scores(self.spec):
             base, final = (
                 self._judged(self.held_out, self.asked[name], self.asked["base"]) for name in ("base", "final")
             )

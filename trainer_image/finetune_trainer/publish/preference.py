@@ -17,6 +17,7 @@ import torch
 
 from finetune_api.objective import DPOSettings
 from finetune_api.publishing import Metric
+from finetune_trainer.engine.batch import Batch
 from finetune_trainer.engine.loss import row_log_probs
 from finetune_trainer.objectives.dpo import DPO, PARTS
 from finetune_trainer.objectives.pairs import Pairs, collate_pairs
@@ -34,12 +35,14 @@ def log_probs(
     pad_id: int,
     device: torch.device,
     progress: Callable[[int, int], None],
+    ask: Callable[[Any, Batch], torch.Tensor] = row_log_probs,
 ) -> LogProbs:
+    """`ask`: what is wanted of every row."""
     found, done = np.zeros((len(pairs), 2), dtype=np.float32), 0
     with torch.inference_mode():
         for indices in batches:
             batch = collate_pairs(pairs, indices, pad_id).to(device)
-            found[indices] = row_log_probs(model, batch).reshape(2, -1).T.cpu().numpy()
+            found[indices] = ask(model, batch).reshape(2, -1).T.cpu().numpy()
             done += len(indices)
             progress(done, len(pairs))
     return found

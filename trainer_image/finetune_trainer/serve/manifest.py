@@ -20,6 +20,7 @@ from finetune_trainer.model.published import records_digest
 from finetune_trainer.serve.reasons import Reason
 
 ADAPTER = "Adapter"
+SCORER = "Scorer"
 _ADVICE = "publish the model again, or serve another one"
 
 
@@ -69,7 +70,14 @@ def require_intact(store: Store, manifest: ModelManifest, expected: str | None) 
 
 
 def require_servable(store: Store, manifest: ModelManifest) -> None:
-    """Raises RunError (64) for an adapter."""
+    """Raises RunError (64) for an adapter, and for a model that scores."""
+    if manifest.kind == SCORER:
+        raise RunError(
+            ExitCode.INVALID_SPEC,
+            f"{store.uri} holds a reward model, which scores texts and writes none; rollouts serve models that write. "
+            "Load it with transformers (AutoModelForSequenceClassification)",
+            reason=Reason.NOT_GENERATIVE,
+        )
     if manifest.kind == ADAPTER:
         raise RunError(
             ExitCode.INVALID_SPEC,

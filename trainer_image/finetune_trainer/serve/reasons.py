@@ -13,6 +13,7 @@ class Reason(StrEnum):
     INVALID_CONFIG = "InvalidConfig"
     """Exit 64: the operator's own mistake."""
     ADAPTER_ONLY = "AdapterOnly"
+    NOT_GENERATIVE = "NotGenerative"
     """Exit 64: the spec names something that cannot be served by itself."""
 
     # What may still arrive or pass (exit 69). Storage adds StorageUnreachable, StorageDenied and StorageMissing.

@@ -11,6 +11,7 @@ from typing import Any
 from finetune_api.duration import parse_duration
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import MethodType
+from finetune_api.objective import scores
 from finetune_api.publishing import PublishResources
 from finetune_api.runconfig import SERVED_CHECK_SCRIPT
 from finetune_api.runkey import spec_digest
@@ -35,7 +36,7 @@ def served_image(spec: FineTuneJobSpec, config: Config) -> str | None:
         return None
     check = spec.publish.served_check
     adapter = spec.method.type is not MethodType.FULL_FINE_TUNE and not spec.output.merge
-    if check.enabled is False or adapter:
+    if check.enabled is False or adapter or scores(spec):
         return None
     return check.image or config.serving_image or None
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from finetune_api.deployment_status import ModelDeploymentStatus, ModelSource
 from finetune_api.modeldeployment import ModelDeploymentSpec
+from finetune_api.objective import ObjectiveType
 from finetune_api.running import SecretRef
 from finetune_api.status import Phase
 from finetune_operator.core.names import Reason
@@ -111,6 +112,12 @@ def _output(job: Obj, config: Config) -> ModelSource | Waiting:
     output = (job.get("status") or {}).get("output") or {}
     if not output.get("uri") or not output.get("digest"):
         return Waiting(Reason.WAITING_FOR_JOB, f"FineTuneJob {name} Succeeded, but its status names no output yet")
+    if ((job.get("spec") or {}).get("objective") or {}).get("type") == ObjectiveType.REWARD:
+        return Waiting(
+            Reason.REWARD_NOT_SERVABLE,
+            f"FineTuneJob {name} published a reward model, which scores texts and writes none; "
+            "name a job of another objective.type",
+        )
     method = ((job.get("spec") or {}).get("method") or {}).get("type")
     if not output.get("merged") and method != _FULL:
         return Waiting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from finetune_api import objective
 from finetune_api.allowed import ddp_only
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import MUTATES_BASE, LoRA, Method, MethodType
@@ -38,9 +39,14 @@ def setting_for(
     )
 
 
+def whole_for(spec: FineTuneJobSpec) -> str | None:
+    """Why parameters are not cut over GPUs; None where they may be."""
+    return ddp_only(spec.method) or needs_whole(spec.retention) or objective.needs_whole(spec)
+
+
 def without_estimate(spec: FineTuneJobSpec, *, world: int, on_gpu: bool) -> tuple[StrategyName, str] | None:
     """The strategy and why, where no memory has to be counted for it."""
-    wanted, whole = spec.parallelism.strategy, ddp_only(spec.method) or needs_whole(spec.retention)
+    wanted, whole = spec.parallelism.strategy, whole_for(spec)
     if wanted is not StrategyName.AUTO:
         return wanted, "spec.parallelism.strategy names it"
     if spec.training.optimizer.type in WHOLE_STATE:
@@ -141,7 +147,7 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
         full = "training.activationCheckpointing: Full"
         yield "recompute", full, spec, replace(setting, recompute=True)
         yield "recompute", f"{one}{full}", spec, replace(smallest, recompute=True)
-    whole = ddp_only(spec.method) or needs_whole(spec.retention)
+    whole = whole_for(spec)
     cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE and whole is None
     if setting.strategy not in CUTS_PARAMETERS and setting.world > 1 and cut:
         yield "shard", "parallelism.strategy: FSDP", spec, _cut(setting, setting.world)

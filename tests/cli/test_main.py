@@ -105,4 +105,6 @@ def test_two_jobs_need_a_name(folder: Path) -> None:
 
 
 def test_options_are_the_same_everywhere() -> None:
-    assert all(parser().parse_args([command, "-f", "x"]).output == "text" for command in COMMANDS)
+    own = {"teach": ["--to", "y"]}
+    for command in COMMANDS:
+        assert parser().parse_args([command, "-f", "x", *own.get(command, [])]).output == "text"

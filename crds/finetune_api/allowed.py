@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from finetune_api.base import cel
 from finetune_api.curriculum import CURRICULUM_RULES
 from finetune_api.method import MUTATES_BASE, AdaLoRA, LoRA, Method, MethodType
+from finetune_api.objective_rules import OBJECTIVE_RULES
 from finetune_api.retention import RETENTION_RULES
 
 FULL, MERGED, ADAPTER = "Full", "Merged", "Adapter"
@@ -136,6 +137,12 @@ RULES = (
         "label smoothing belongs to objective.type SFT and Pretrain; remove training.regularization.labelSmoothing",
         ".training.regularization",
     ),
+    cel(
+        "!(self.training.optimizer.type in ['AdamW8bit', 'Adafactor']) || self.parallelism.strategy in ['Auto', 'DDP']",
+        "training.optimizer.type AdamW8bit and Adafactor keep state of whole matrices: DDP only; "
+        "set parallelism.strategy: DDP or Auto, or optimizer.type AdamW or Lion",
+    ),
+    *OBJECTIVE_RULES,
     *RETENTION_RULES,
     *CURRICULUM_RULES,
 )

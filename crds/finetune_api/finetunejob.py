@@ -12,8 +12,6 @@ from finetune_api.custom import Trainer, TrainerType, refused
 from finetune_api.data import Data
 from finetune_api.method import Method
 from finetune_api.objective import Objective
-from finetune_api.objective_kto import KTO_RULES
-from finetune_api.objective_reward import REWARD_RULES
 from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.retention import Retention
@@ -84,12 +82,6 @@ class FineTuneJobSpec(ApiModel):
             *ATTENTION_RULES,
             *RULES,
             cel(
-                "!(self.training.optimizer.type in ['AdamW8bit', 'Adafactor']) || "
-                "self.parallelism.strategy in ['Auto', 'DDP']",
-                "training.optimizer.type AdamW8bit and Adafactor keep state of whole matrices: DDP only; "
-                "set parallelism.strategy: DDP or Auto, or optimizer.type AdamW or Lion",
-            ),
-            cel(
                 "!(has(self.output.checkpoint) && self.output.checkpoint == 'Best') || has(self.checkpoint.keep.best)",
                 "output.checkpoint: Best needs checkpoints that are kept for it; set checkpoint.keep.best: 1",
             ),
@@ -110,46 +102,6 @@ class FineTuneJobSpec(ApiModel):
                 f"!has(self.method) || !({_CUSTOM})",
                 "method belongs to the built-in trainer; with trainer.type: Custom the script decides what trains",
             ),
-            cel(
-                "!has(self.objective) || self.objective.type != 'DPO' || !has(self.data.packing) || !self.data.packing",
-                "pairs of answers do not share rows: remove data.packing, or set it to false",
-                ".data.packing",
-            ),
-            cel(
-                "!has(self.objective) || self.objective.type != 'DPO' || !has(self.method) || "
-                "!(self.method.type in ['Prefix', 'Prompt', 'PTuning', 'PTuningV2'])",
-                "DPO compares with the base model, and virtual tokens change it from the first step; "
-                "set method.type: LoRA",
-                ".method.type",
-            ),
-            cel(
-                "!has(self.objective) || self.objective.type != 'DPO' || "
-                "!(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
-                "DPO has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto",
-                ".parallelism.strategy",
-            ),
-            cel(
-                "!has(self.objective) || !has(self.objective.distill) || !has(self.objective.distill.topK) || "
-                "!has(self.data.packing) || !self.data.packing",
-                "a teacher's answers are found by record (objective.distill.topK), so records do not share rows: "
-                "remove data.packing, or set it to false",
-                ".data.packing",
-            ),
-            cel(
-                "!has(self.objective) || self.objective.type != 'Distill' || "
-                "!(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
-                "Distill has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto",
-                ".parallelism.strategy",
-            ),
-            cel(
-                "!has(self.objective) || self.objective.type != 'DPO' || !has(self.training.regularization) || "
-                "!has(self.training.regularization.neftuneAlpha)",
-                "NEFTune's noise would reach the base model that DPO compares with; remove "
-                "training.regularization.neftuneAlpha",
-                ".training.regularization",
-            ),
-            *KTO_RULES,
-            *REWARD_RULES,
         )
     )
 

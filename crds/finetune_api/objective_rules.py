@@ -1,0 +1,108 @@
+"""What does not go with an objective: rules of a FineTuneJob's spec. Several objectives share some."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_api.base import cel
+
+Rule = dict[str, Any]
+
+
+def unless(objective: str) -> str:
+    """The beginning of a rule about this objective alone."""
+    return f"!has(self.objective) || self.objective.type != '{objective}' || "
+
+
+def rows_alone(objective: str, what: str) -> Rule:
+    return cel(
+        unless(objective) + "!has(self.data.packing) || !self.data.packing",
+        f"{what} do not share rows: remove data.packing, or set it to false",
+        ".data.packing",
+    )
+
+
+def not_under_zero(objective: str) -> Rule:
+    return cel(
+        unless(objective) + "!(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
+        f"{objective} has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto",
+        ".parallelism.strategy",
+    )
+
+
+def beside_the_base(objective: str) -> tuple[Rule, ...]:
+    """Of objectives whose loss compares the model with its base."""
+    return (
+        cel(
+            unless(objective) + "!has(self.method) || !(self.method.type in ['Prefix', 'Prompt', 'PTuning', "
+            "'PTuningV2'])",
+            f"{objective} compares with the base model, and virtual tokens change it from the first step; "
+            "set method.type: LoRA",
+            ".method.type",
+        ),
+        cel(
+            unless(objective) + "!has(self.training.regularization) || !has(self.training.regularization.neftuneAlpha)",
+            f"NEFTune's noise would reach the base model that {objective} compares with; remove "
+            "training.regularization.neftuneAlpha",
+            ".training.regularization",
+        ),
+    )
+
+
+DPO_RULES = (rows_alone("DPO", "pairs of answers"), *beside_the_base("DPO"), not_under_zero("DPO"))
+DISTILL_RULES = (
+    cel(
+        unless("Distill") + "!has(self.objective.distill) || !has(self.objective.distill.topK) || "
+        "!has(self.data.packing) || !self.data.packing",
+        "a teacher's answers are found by record (objective.distill.topK), so records do not share rows: "
+        "remove data.packing, or set it to false",
+        ".data.packing",
+    ),
+    not_under_zero("Distill"),
+)
+KTO_RULES = (
+    rows_alone("KTO", "rated answers"),
+    cel(
+        unless("KTO") + "!has(self.data.trainOn) || self.data.trainOn != 'All'",
+        "KTO rates answers, and data.trainOn: All would make their prompts part of them; remove data.trainOn",
+        ".data.trainOn",
+    ),
+    *beside_the_base("KTO"),
+    not_under_zero("KTO"),
+)
+REWARD_RULES = (
+    rows_alone("Reward", "pairs of answers"),
+    cel(
+        unless("Reward") + "!has(self.method) || self.method.type in ['FullFineTune', 'LoRA']",
+        "Reward trains a head of its own, which has been proven with LoRA and FullFineTune; set method.type to one",
+        ".method.type",
+    ),
+    cel(
+        unless("Reward") + "!has(self.method) || !has(self.method.lora) || "
+        "((!has(self.method.lora.init) || !(self.method.lora.init in ['PiSSA', 'OLoRA'])) && "
+        "(!has(self.method.lora.modulesToSave) || self.method.lora.modulesToSave.size() == 0))",
+        "Reward has not been proven with lora.init PiSSA and OLoRA, nor with lora.modulesToSave; remove them",
+        ".method.lora",
+    ),
+    cel(
+        unless("Reward") + "self.parallelism.strategy in ['Auto', 'DDP']",
+        "Reward has been proven under DDP only; set parallelism.strategy: DDP or Auto",
+        ".parallelism.strategy",
+    ),
+    cel(
+        unless("Reward") + "self.output.merge",
+        "a reward model is published whole; remove output.merge: false",
+        ".output.merge",
+    ),
+    cel(
+        unless("Reward") + "!has(self.publish.servedCheck.enabled) || !self.publish.servedCheck.enabled",
+        "a reward model writes nothing that a serving image could be asked for; remove publish.servedCheck.enabled",
+        ".publish.servedCheck.enabled",
+    ),
+    cel(
+        unless("Reward") + "!self.evaluation.gate.exists(g, has(g.relativeTo))",
+        "the base model has no scores to compare with; set max or min in evaluation.gate instead of relativeTo",
+        ".evaluation.gate",
+    ),
+)
+OBJECTIVE_RULES = (*DPO_RULES, *DISTILL_RULES, *KTO_RULES, *REWARD_RULES)

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.objective import taught_from
-from finetune_api.retention import all_sources
+from finetune_api.inputs import inputs
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.preflight.secrets import referenced
@@ -123,7 +122,5 @@ def lay_out_volumes(config: RunConfig, given: Mapping[str, Path], folder: Path) 
 def uris(config: RunConfig) -> list[str]:
     """Every place in storage that the job names."""
     spec = config.spec
-    found = [spec.model.uri, *(source.uri for source in all_sources(spec)), spec.checkpoint.uri, spec.output.uri]
-    if taught := taught_from(spec):
-        found.append(taught[1].uri)
+    found = [*(stored.uri for stored in inputs(spec)), spec.checkpoint.uri, spec.output.uri]
     return [uri for uri in found if uri is not None]

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import taught_from
-from finetune_api.retention import all_sources
+from finetune_api.inputs import inputs
 from finetune_api.runconfig import PORT, RunConfig
 from finetune_operator.core.builders.restricted import (
     Entries,
@@ -48,10 +47,7 @@ def metadata(
 
 def secrets_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
     """Every Secret the pods of this job mount, sorted."""
-    refs = [spec.model.secret_ref, spec.checkpoint.secret_ref, spec.output.secret_ref]
-    if taught := taught_from(spec):
-        refs.append(taught[1].secret_ref)
-    refs += [source.secret_ref for source in all_sources(spec)]
+    refs = [spec.checkpoint.secret_ref, spec.output.secret_ref, *(stored.secret_ref for stored in inputs(spec))]
     if spec.tracking:
         refs += [to.secret_ref for to in (spec.tracking.mlflow, spec.tracking.wandb) if to]
     names = {ref.name for ref in refs if ref is not None}
@@ -62,11 +58,8 @@ def secrets_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
 
 def claims_of(spec: FineTuneJobSpec, config: Config) -> list[str]:
     """Every PersistentVolumeClaim a pvc:// URI of the spec or the installation names, sorted."""
-    uris: list[str | None] = [spec.model.uri, spec.checkpoint.uri, spec.output.uri, config.artifacts_uri]
-    if taught := taught_from(spec):
-        uris.append(taught[1].uri)
-    uris += [source.uri for source in all_sources(spec)]
-    return claims_in(uris)
+    places = [spec.checkpoint.uri, spec.output.uri, config.artifacts_uri]
+    return claims_in([*places, *(stored.uri for stored in inputs(spec))])
 
 
 def _volumes(

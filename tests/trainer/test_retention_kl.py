@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,10 +14,11 @@ from finetune_api.method import LoRA, Method
 from finetune_trainer.engine.batch import collate
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.loss import target_logits
+from finetune_trainer.methods.adapters import adapter_off
 from finetune_trainer.methods.choose import method_of
 from finetune_trainer.methods.lora import add_lora
 from finetune_trainer.retention.frozen import frozen_copy
-from finetune_trainer.retention.kl import KLToBase, Reference, adapter_off, without_dropout
+from finetune_trainer.retention.kl import KLToBase, Reference, without_dropout
 from tests.trainer import small
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -88,7 +90,7 @@ def by_hand(base: Any, model: Any, rows: list[int]) -> float:
 
 
 def test_the_value_is_the_formula(adapted: Any) -> None:
-    strategy, mine = cast(Any, Alone(moved(adapted))), term(adapter_off(adapted))
+    strategy, mine = cast(Any, Alone(moved(adapted))), term(partial(adapter_off, adapted))
     rows = mine.rows(4).tolist()
     assert len(rows) == 3
     value = float(mine.add(strategy, 4))
@@ -97,7 +99,7 @@ def test_the_value_is_the_formula(adapted: Any) -> None:
 
 
 def test_the_base_itself_has_no_divergence_and_no_gradient(adapted: Any) -> None:
-    value = term(adapter_off(adapted)).add(cast(Any, Alone(adapted)), 0)
+    value = term(partial(adapter_off, adapted)).add(cast(Any, Alone(adapted)), 0)
     assert abs(float(value)) < 1e-6
     assert max(float(p.grad.abs().max()) for p in adapted.parameters() if p.grad is not None) < 1e-6
     assert adapted.training
@@ -115,7 +117,7 @@ def test_the_base_itself_has_no_divergence_and_no_gradient(adapted: Any) -> None
 def test_every_kind_of_adapter_gives_the_base_when_it_is_off(method: dict[str, Any]) -> None:
     model = moved(method_of(Method.model_validate(method)).apply(small.model(0)).train(), 0.2)
     batch = collate(cast(Any, Records()), [0, 1, 2], 0)
-    with torch.no_grad(), adapter_off(model)() as base:
+    with torch.no_grad(), adapter_off(model) as base:
         found = target_logits(base, batch)
     with torch.no_grad():
         assert torch.allclose(found, target_logits(small.model(0), batch), atol=1e-6)
@@ -148,10 +150,11 @@ def test_ranks_and_micro_batches_add_up_to_the_same(adapted: Any, world: int, mi
         adapted.zero_grad()
         return found
 
-    whole = float(term(adapter_off(adapted)).add(strategy, 1))
+    whole = float(term(partial(adapter_off, adapted)).add(strategy, 1))
     expected = gradients()
     shares = [
-        float(term(adapter_off(adapted), rank=r, world=world, micro=micro).add(strategy, 1)) for r in range(world)
+        float(term(partial(adapter_off, adapted), rank=r, world=world, micro=micro).add(strategy, 1))
+        for r in range(world)
     ]
     assert sum(shares) == pytest.approx(whole, rel=1e-4)
     for name, gradient in gradients().items():
@@ -159,7 +162,7 @@ def test_ranks_and_micro_batches_add_up_to_the_same(adapted: Any, world: int, mi
 
 
 def test_every_record_has_its_turn_and_the_order_is_a_function_of_the_step(adapted: Any) -> None:
-    mine, again = term(adapter_off(adapted)), term(adapter_off(adapted))
+    mine, again = term(partial(adapter_off, adapted)), term(partial(adapter_off, adapted))
     seen = [int(row) for step in range(5) for row in mine.rows(step)]
     assert all(sorted(seen[start : start + 5]) == list(range(5)) for start in (0, 5, 10))
     assert again.rows(3).tolist() == seen[9:12]

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from finetune_api.method import AdaLoRA, MethodType
 from finetune_api.objective import BESIDE_THE_BASE, objective_of, teacher_of
 from finetune_api.reports import CheckpointReport
 from finetune_api.runconfig import RunConfig
@@ -53,7 +52,6 @@ from finetune_trainer.objectives.dpo import has_base_inside
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.reference import with_reference
 from finetune_trainer.retention.choose import terms_of
-from finetune_trainer.retention.orthogonal import Orthogonal
 
 
 def assemble(
@@ -107,9 +105,6 @@ def assemble(
         equip(objective, spec, places.teacher, strategy.model, place.device, (rows.examples, held_out))
         heart.beat()
     terms = terms_of(config, places, tokenizer, strategy, plan, place, agreement, pad_id=pad, alive=heart.beat)
-    if config.spec.method.type is MethodType.ADA_LORA:
-        weight = float((config.spec.method.ada_lora or AdaLoRA()).orthogonality)
-        terms += [Orthogonal(weight, strategy.model, first=place.rank == 0)] if weight else []
     memory_of(strategy.model).planned(plan.total_steps)
     start = resume.begin(channel, plan, strategy, place, agreement)
     if rows.packed:

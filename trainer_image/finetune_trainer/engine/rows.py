@@ -42,10 +42,9 @@ def training_rows(
 ) -> Rows:
     """Equal on every rank. `channel` names the checkpoint on rank 0's pod only; the others are told."""
     kind = objective_of(config.spec).type
-    if kind in (ObjectiveType.DPO, ObjectiveType.REWARD):
-        return Rows(Pairs(train), "pairs of answers do not share rows")
-    if kind is ObjectiveType.KTO:
-        return Rows(Ratings(train, config.spec.data.max_length), "rated answers do not share rows")
+    answers = _answers(config.spec, train)
+    if answers is not None:
+        return Rows(answers, f"{'rated' if isinstance(answers, Ratings) else 'pairs of'} answers do not share rows")
     found = channel.resume()
     began = read_position(Path(found["folder"])).packed if found else None
     settings = objective_of(config.spec).distill
@@ -72,10 +71,19 @@ def training_rows(
 def held_out_rows(spec: FineTuneJobSpec, records: Examples) -> Any:
     """Records as they are evaluated: never sharing rows, so that a loss does not depend on who is beside whom."""
     kind = objective_of(spec).type
-    if kind in (ObjectiveType.DPO, ObjectiveType.REWARD):
-        return Pairs(records)
-    if kind is ObjectiveType.KTO:
-        return Ratings(records, spec.data.max_length)
+    answers = _answers(spec, records)
+    if answers is not None:
+        return answers
     if kind is ObjectiveType.PRETRAIN:
         return Wrapped(records, spec.data.max_length, join=False)
     return records
+
+
+def _answers(spec: FineTuneJobSpec, records: Examples) -> Pairs | None:
+    """As objectives see them that judge answers; None with those that write them."""
+    match objective_of(spec).type:
+        case ObjectiveType.DPO | ObjectiveType.REWARD:
+            return Pairs(records)
+        case ObjectiveType.KTO:
+            return Ratings(records, spec.data.max_length)
+    return None

@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from finetune_api import method as api
-from finetune_api.method import ALL_LINEAR
-from finetune_trainer.methods.adapters import PeftAdapter, adapted, require_modules
+from finetune_trainer.methods.adapters import PeftAdapter, adapted, peft_targets, require_modules
 from finetune_trainer.methods.budget import ADAPTER, Budget, adaptive_layers
 from finetune_trainer.methods.remember import remember
 
@@ -34,7 +33,7 @@ class Adaptive(PeftAdapter):
             target_r=options.target_rank,
             lora_alpha=options.alpha,
             lora_dropout=float(options.dropout),
-            target_modules=_targets(options),
+            target_modules=peft_targets(options.target_modules),
             task_type="CAUSAL_LM",
             # peft wants a number; its own allocator, the only one to read it, is not used.
             total_step=1,
@@ -75,7 +74,3 @@ class Adaptive(PeftAdapter):
             task_type="CAUSAL_LM",
             inference_mode=True,
         ).save_pretrained(str(folder))
-
-
-def _targets(options: api.AdaLoRA) -> str | list[str]:
-    return "all-linear" if options.target_modules == [ALL_LINEAR] else list(options.target_modules)

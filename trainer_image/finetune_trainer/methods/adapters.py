@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,23 @@ def adapted(base: nn.Module, config: Any, field: str, value: object) -> nn.Modul
     except ValueError as error:
         raise SpecError(field, value, str(error)) from error
     return model
+
+
+def peft_targets(modules: Sequence[str]) -> str | list[str]:
+    """As peft wants to be told which modules get an adapter."""
+    return "all-linear" if list(modules) == [ALL_LINEAR] else list(modules)
+
+
+@contextmanager
+def adapter_off(model: Any) -> Iterator[nn.Module]:
+    """Within, the model answers as its base does, without dropout or noise."""
+    training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter():
+            yield model
+    finally:
+        model.train(training)
 
 
 class PeftAdapter:

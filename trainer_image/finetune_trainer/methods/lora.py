@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from finetune_api.method import ALL_LINEAR, MUTATES_BASE, Init, LoRA
+from finetune_api.method import MUTATES_BASE, Init, LoRA
 from finetune_trainer.engine.scorer import HEAD, is_scorer
-from finetune_trainer.methods.adapters import PeftAdapter, adapted, require_modules
+from finetune_trainer.methods.adapters import PeftAdapter, adapted, peft_targets, require_modules
 from finetune_trainer.methods.remember import memory_of, remember
 from finetune_trainer.methods.start import Start, against_the_base
 
@@ -68,7 +68,7 @@ def lora_config(lora: LoRA, *, dora: bool = False, scores: bool = False) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=float(lora.dropout),
-        target_modules="all-linear" if lora.target_modules == [ALL_LINEAR] else list(lora.target_modules),
+        target_modules=peft_targets(lora.target_modules),
         use_rslora=lora.rslora,
         use_dora=dora,
         init_lora_weights=_INITS[lora.init],

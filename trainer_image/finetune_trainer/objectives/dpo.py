@@ -19,6 +19,7 @@ from finetune_api.method import MUTATES_BASE, Method
 from finetune_api.objective import DPOLoss, DPOSettings
 from finetune_trainer.engine.batch import Batch, Examples
 from finetune_trainer.engine.loss import row_log_probs
+from finetune_trainer.methods.adapters import adapter_off
 from finetune_trainer.objectives.base import Indices, Sums
 from finetune_trainer.objectives.pairs import Pairs, collate_pairs
 
@@ -82,10 +83,5 @@ def has_base_inside(model: nn.Module, method: Method) -> bool:
 
 def base_log_probs(model: Any, batch: Batch) -> torch.Tensor:
     """(b,) of the model with its adapter off; without gradients, dropout or noise."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), model.disable_adapter():
-            return row_log_probs(model, batch)
-    finally:
-        model.train(training)
+    with torch.no_grad(), adapter_off(model) as base:
+        return row_log_probs(base, batch)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.objective import objective_of
+from finetune_api.objective import objective_of, teacher_of
 from finetune_api.reports import PreflightReport, PublishedModel
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import run_key
@@ -73,7 +73,7 @@ def examine(config: RunConfig) -> PreflightReport:
     base = _step("model", lambda: look_at(config, "spec.model.uri", spec.model), describe)
     model, revision = base.info, base.revision
     settings = objective_of(spec).distill
-    teacher = settings.teacher if settings else None
+    teacher = teacher_of(spec)
     taught = _step("teacher", lambda: look_at_teacher(config, teacher, base), describe) if teacher is not None else None
     answers = None
     if settings and (top_k := settings.top_k):

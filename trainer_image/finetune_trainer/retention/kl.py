@@ -23,6 +23,7 @@ from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.loss import target_logits
 from finetune_trainer.engine.order import Indices, key, permutation
 from finetune_trainer.engine.strategy.base import Strategy
+from finetune_trainer.objectives.divergence import divergence_sum
 
 SHARE = 4
 """Of a global batch's rows, one in so many is read besides."""
@@ -67,7 +68,8 @@ class KLToBase:
                 base_nv = target_logits(base, batch).log_softmax(-1)
             with without_dropout(strategy.model):
                 with strategy.precision():
-                    part = weight * divergence(base_nv, target_logits(strategy.model, batch).log_softmax(-1))
+                    model_nv = target_logits(strategy.model, batch).log_softmax(-1)
+                    part = weight * divergence_sum(model_nv, base_nv, beta=0)
                 strategy.backward(part, last=False)
             total += part.detach()
         return total
@@ -80,11 +82,6 @@ class KLToBase:
         known = self._orders
         self._orders = {e: known[e] if e in known else permutation(count, self._seed, e) for e in epochs}
         return np.array([self._orders[number // count][number % count] for number in numbers], dtype=np.int64)
-
-
-def divergence(base_nv: torch.Tensor, model_nv: torch.Tensor) -> torch.Tensor:
-    """fp32 scalar: the sum over targets. Both are logarithms of probabilities."""
-    return nn.functional.kl_div(model_nv, base_nv, reduction="sum", log_target=True)
 
 
 @contextmanager
@@ -105,19 +102,3 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = True
         for module, share in attentions:
             module.attention_dropout = share
-
-
-def adapter_off(model: Any) -> Reference:
-    """The base is the model itself without its adapter."""
-
-    @contextmanager
-    def off() -> Iterator[nn.Module]:
-        training = model.training
-        model.eval()
-        try:
-            with model.disable_adapter():
-                yield model
-        finally:
-            model.train(training)
-
-    return off

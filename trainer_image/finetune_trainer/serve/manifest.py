@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from finetune_api.allowed import ADAPTER, SCORER
 from finetune_api.exitcodes import ExitCode
 from finetune_api.layout import MANIFEST
 from finetune_api.manifests import FileRecord, ModelManifest
@@ -19,8 +20,6 @@ from finetune_trainer.common.errors import RunError
 from finetune_trainer.model.published import records_digest
 from finetune_trainer.serve.reasons import Reason
 
-ADAPTER = "Adapter"
-SCORER = "Scorer"
 _ADVICE = "publish the model again, or serve another one"
 
 

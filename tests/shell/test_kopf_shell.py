@@ -12,6 +12,7 @@ import pytest
 from fakeapi import HttpFrontend, Refuse, Script, World
 
 from finetune_operator.core.types import Obj
+from finetune_operator.shell import kopf_shell
 from finetune_operator.shell.kopf_shell import Watches, WatchesEnded, make_registry, make_settings
 from finetune_operator.shell.resync import SELECTORS
 from tests.kube.builders import MANAGED, new_finetunejob
@@ -126,6 +127,36 @@ async def test_events_of_every_watched_kind_arrive_and_nothing_is_written(rig: R
         await rig.until(("DELETED", "FineTuneJob", "late"))
     assert not [e for e in rig.events if e[2] == "theirs"], "the label selector is the server's work"
     assert rig.world.server.writes.since(0, "operator") == []
+
+
+async def test_kopf_handles_no_event_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the tap no longer fits this Kopf, and each event costs several times as much."""
+    handled: list[Any] = []
+
+    def registry(selectors: Any, sink: Any, login: Any) -> Any:
+        return make_registry(selectors, lambda *event: handled.append(event), login)
+
+    monkeypatch.setattr(kopf_shell, "make_registry", registry)
+    async with HttpFrontend(world.frontend, bookmark_every=0.2) as http:
+        rig = Rig(world, http.url)
+        world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob("early"))
+        async with running(rig):
+            await rig.until((None, "FineTuneJob", "early"))
+            for name in ("one", "two"):
+                world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob(name))
+                await rig.until(("ADDED", "FineTuneJob", name))
+        for session in rig.sessions:
+            await session.close()
+    assert handled == []
+
+
+async def test_without_the_tap_kopfs_handlers_bring_the_events(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kopf_shell, "TappedSession", lambda session, **_: session)
+    rig.world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob("early"))
+    async with running(rig):
+        await rig.until((None, "FineTuneJob", "early"))
+        rig.world.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob("late"))
+        await rig.until(("ADDED", "FineTuneJob", "late"))
 
 
 async def test_a_dead_watcher_ends_it(rig: Rig) -> None:

@@ -2,7 +2,8 @@
 
 Kopf keeps the watch streams alive: lists, reconnects, bookmarks, 410, authentication. Everything else it could do is
 off, because its change handlers, timers and daemons write annotations or finalizers on every object: here are only
-`on.event` handlers, storages that store nothing, no peering, no posting. Each event goes to the store, and that is all.
+`on.event` handlers, storages that store nothing, no peering, no posting. Each event goes to the store, and that is all;
+the session that Kopf is given takes it there before Kopf would (see tap).
 
 A watcher that dies ends Kopf, and with it the process: a blind operator must not look alive.
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
 from kopf._cogs.structs.references import Insights
 
-from finetune_operator.core.types import Obj, Resource
+from finetune_operator.core.types import Resource
+from finetune_operator.shell.tap import Sink, TappedSession
 
 REQUEST_TIMEOUT = 30.0
 _WORKERS = 64
@@ -28,8 +30,6 @@ no limit, a start among thousands holds all of them in memory at once."""
 _END = 2.0
 _LOGIN_PAUSE = 2.0
 _KOPF = str(Path(kopf.__file__).parent)
-Sink = Callable[[str | None, Obj], None]
-"""Takes a watch event: ADDED, MODIFIED, DELETED, or None for an object of a list."""
 
 
 class WatchesEnded(Exception):
@@ -120,6 +120,7 @@ class Watches:
         self._server = server
         self._connect = connect
         self._selectors = selectors
+        self._sink = sink
         self._next_login = 0.0
         self._settings = make_settings(selectors)
         self._registry = make_registry(selectors, sink, self._login)
@@ -129,7 +130,8 @@ class Watches:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._next_login - loop.time()))
         self._next_login = loop.time() + _LOGIN_PAUSE
-        return kopf.AiohttpSession(server=self._server, aiohttp_session=self._connect())
+        session = TappedSession(self._connect(), server=self._server, resources=self._selectors, sink=self._sink)
+        return kopf.AiohttpSession(server=self._server, aiohttp_session=cast(aiohttp.ClientSession, session))
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Until cancelled, or until a watcher dies: raises WatchesEnded at once, however long Kopf takes to end.

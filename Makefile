@@ -62,7 +62,7 @@ images: $(SYNCED) ## build the images; REGISTRY=host/team TAG=0.1.0 pushes them 
 	$(PYTHON) -m e2e.images --registry "$(REGISTRY)" --tag "$(TAG)"
 
 $(SYNCED): pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --all-extras --quiet
+	$(UV) sync --frozen --all-extras --compile-bytecode --quiet
 	@touch $@
 
 $(UV):

@@ -20,8 +20,9 @@ from weakref import WeakValueDictionary
 
 from finetune_operator.core.names import GANG_SERVICE, KIND_JOB, LABEL_MANAGED_BY, MANAGER
 from finetune_operator.core.objects import labels_of, uid_of
-from finetune_operator.core.types import BY_KIND, EVENTS, SERVICES, Delete, EventNote, MergePatch, Obj, Plan, Resource
+from finetune_operator.core.types import BY_KIND, SERVICES, Delete, EventNote, MergePatch, Obj, Plan, Resource
 from finetune_operator.kube import errors
+from finetune_operator.kube.announcer import post
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.compact import Json
 from finetune_operator.kube.store import Store
@@ -37,6 +38,7 @@ class Result:
     writes: int = 0
     """Events not counted."""
     events: int = 0
+    """Sent by the pass itself; none where an announcer does."""
     conflicts: dict[str, str] = field(default_factory=dict)
     again: bool = False
     error: errors.ApiError | None = None
@@ -46,8 +48,18 @@ class Result:
 
 
 class Executor:
-    def __init__(self, client: Client, store: Store, *, now: Callable[[], datetime], instance: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        *,
+        now: Callable[[], datetime],
+        instance: str,
+        announce: Callable[[Json], None] | None = None,
+    ) -> None:
+        """`announce` takes Events to be sent beside; without it they are sent at the end of the pass."""
         self._client = client
+        self._announce = announce
         self._store = store
         self._now = now
         self._instance = instance
@@ -211,12 +223,12 @@ class Executor:
             self._store.learn(None, answer)
 
     async def tell(self, note: EventNote, owner: Obj, index: int = 0) -> bool:
-        """Emits an Event. Events inform; a lost one is not worth a retry."""
-        try:
-            await self._client.create(EVENTS, owner["metadata"]["namespace"], self._event_body(note, owner, index))
-        except errors.ApiError:
-            return False
-        return True
+        """Emits an Event; whether that was done here and now."""
+        event = self._event_body(note, owner, index)
+        if self._announce is None:
+            return await post(self._client, event)
+        self._announce(event)
+        return False
 
     def _event_body(self, note: EventNote, owner: Obj, index: int) -> Json:
         meta = owner["metadata"]

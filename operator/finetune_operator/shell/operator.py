@@ -20,6 +20,7 @@ from aiohttp import web
 from finetune_operator.core.serving.traffic import claims_of
 from finetune_operator.core.types import FINETUNEJOBS, HTTPROUTES, MODELDEPLOYMENTS, Obj
 from finetune_operator.kube import errors
+from finetune_operator.kube.announcer import Announcer
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.engine_client import EngineClient, engine_session
 from finetune_operator.kube.keys import Key
@@ -193,6 +194,7 @@ class Operator:
             now=utc_now,
             count=self._metrics.looked_at_engine,
         )
+        announcer = Announcer(self._client)
         reconciler = Reconciler(
             client=self._client,
             store=self._store,
@@ -207,6 +209,7 @@ class Operator:
             scrapes=scraper,
             metrics=self._metrics,
             pace=self._pace,
+            announce=announcer,
         )
         watches = Watches(
             server=self._access.server,
@@ -219,6 +222,7 @@ class Operator:
             asyncio.create_task(prober.run(), name="probes"),
             asyncio.create_task(scraper.run(), name="engines"),
             asyncio.create_task(self._resync.run(), name="resync"),
+            asyncio.create_task(announcer.run(), name="events"),
             asyncio.create_task(watches.run(self._catch_signals), name="watches"),
         ]
         counts = {"jobs": self._store.count("FineTuneJob"), "deployments": self._store.count("ModelDeployment")}
@@ -226,7 +230,7 @@ class Operator:
         try:
             if not await first_of(self._stop, lease, *workers, *others):
                 log.info("stopping")
-                await self._drain()
+                await self._drain(announcer)
                 return 0
             log.error("something that lives as long as the process has ended; the process ends")
             return 1
@@ -235,12 +239,13 @@ class Operator:
                 task.cancel()
             await asyncio.wait((*workers, *others), timeout=_DRAIN)
 
-    async def _drain(self) -> None:
-        """Lets the passes under way finish; takes no new ones."""
+    async def _drain(self, announcer: Announcer) -> None:
+        """Lets the passes under way finish, and their Events go; takes no new ones."""
         self._queue.close()
         try:
             async with asyncio.timeout(_DRAIN):
                 await self._queue.drained()
+                await announcer.drained()
         except TimeoutError:
             log.warning("%d passes did not finish in %.0f s", self._queue.running, _DRAIN)
 

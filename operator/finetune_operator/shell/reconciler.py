@@ -17,6 +17,7 @@ from finetune_operator.core.names import Reason
 from finetune_operator.core.types import FINETUNEJOBS, MODELDEPLOYMENTS, Config, EventNote, Obj, Plan
 from finetune_operator.kube import errors
 from finetune_operator.kube.client import Client
+from finetune_operator.kube.compact import Json
 from finetune_operator.kube.conflicts import RECHECK, Conflicts
 from finetune_operator.kube.execute import Executor, Result
 from finetune_operator.kube.fingerprint import fingerprint
@@ -71,6 +72,7 @@ class Reconciler:
         scrapes: Scrapes | None = None,
         metrics: Metrics | None = None,
         pace: Pace | None = None,
+        announce: Callable[[Json], None] | None = None,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -87,7 +89,7 @@ class Reconciler:
         self._clock = clock
         self._metrics = metrics or Metrics()
         self._conflicts = Conflicts(client)
-        self._executor = Executor(client, store, now=now, instance=instance)
+        self._executor = Executor(client, store, now=now, instance=instance, announce=announce)
         self._at_once: dict[Key, int] = {}
         self._settled: dict[Key, _Settled] = {}
         self._told: dict[Key, str] = {}

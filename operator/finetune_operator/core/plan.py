@@ -22,6 +22,7 @@ from finetune_operator.core.builders.publish import missing_image
 from finetune_operator.core.builders.runconfig import runs_uri
 from finetune_operator.core.draft import Draft
 from finetune_operator.core.events import events
+from finetune_operator.core.memory import Memory
 from finetune_operator.core.names import Reason
 from finetune_operator.core.objects import is_deleting
 from finetune_operator.core.preflight import step_preflight
@@ -31,6 +32,7 @@ from finetune_operator.core.retention import step_retention
 from finetune_operator.core.types import Config, Observed, Plan
 
 _CONFLICT_RETRY = 30.0
+_PARSED = Memory(FineTuneJobSpec.model_validate)
 
 
 def plan(observed: Observed, now: datetime, config: Config) -> Plan:
@@ -52,7 +54,8 @@ def plan(observed: Observed, now: datetime, config: Config) -> Plan:
 
 
 def parse_spec(job: Any) -> FineTuneJobSpec:
-    return FineTuneJobSpec.model_validate(job.get("spec") or {})
+    """Raises ValidationError. A job's passes follow each other closely, and its spec rarely changes between them."""
+    return _PARSED(str(job["metadata"].get("uid") or ""), job.get("spec") or {})
 
 
 def parse_status(job: Any) -> FineTuneJobStatus:

@@ -41,9 +41,16 @@ def compact(kind: str, obj: Json) -> Json:
 
 
 def share(value: Any) -> Any:
-    """A copy in which equal keys and short strings are one object."""
+    """A copy in which equal keys and short strings are one object. Most values are strings: they need no call each."""
     if isinstance(value, dict):
-        return {sys.intern(k): share(v) for k, v in value.items()}
+        out = {}
+        for key, item in value.items():
+            if isinstance(item, str):
+                item = sys.intern(item) if len(item) <= _SHARED_MAX else item
+            elif isinstance(item, (dict, list)):
+                item = share(item)
+            out[sys.intern(key)] = item
+        return out
     if isinstance(value, list):
         return [share(v) for v in value]
     if isinstance(value, str) and len(value) <= _SHARED_MAX:

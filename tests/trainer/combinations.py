@@ -6,9 +6,6 @@ Run by test_combinations.py as `python combinations.py <folder> <port>` with RAN
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,14 +72,11 @@ def changes(folder: Path, objective: str, method: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    import torch.distributed as dist
-
     from tests.trainer import tiny
     from tests.trainer.exact import Ranks
 
-    folder = Path(sys.argv[1])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, 0, [int(sys.argv[2])])
+    ranks = Ranks.started()
+    folder = ranks.folder
     ranks.phase(1)
     tiny.write_model(folder / "tiny" / "model")
     tiny.write_model(folder / "tiny" / "teacher", seed=0, layers=3)
@@ -92,13 +86,10 @@ def main() -> None:
     for objective, method in ALLOWED:
         wanted, name = changes(folder, objective, method), f"{objective}-{method}".lower()
         try:
-            ranks.train(name, 1, wanted)
-            ranks.train(f"{name}-again", 1, wanted, stop=(STOPPED_AT, 0))
-            ranks.train(f"{name}-again", 2, wanted)
+            ranks.resumed(name, wanted, stop=(STOPPED_AT, 0))
         except Exception as error:
             ranks.results[f"{name}-error"] = "".join(traceback.format_exception(error))[-4000:]
-    (folder / "results.json").write_text(json.dumps(ranks.results))
-    dist.destroy_process_group()
+    ranks.finish()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Gangs of launchers and ranks that are forked from one warm process, for the files that start many."""
+"""What several files start from: gangs forked from one warm process, scripts that train many runs, a run to publish."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from finetune_api import runconfig as rc
 from tests.trainer import tiny
 from tests.trainer.preemption import Make, Run
+from tests.trainer.ranks import Results, run_ranks
 from tests.trainer.warm import Template
 
 
@@ -36,3 +38,24 @@ def make(tmp_path: Path, template: Template, data: tiny.Tiny) -> Iterator[Make]:
     yield new
     for run in made:
         run.gang.kill()
+
+
+@pytest.fixture(scope="module")
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the script that the module's RANKS names (see `ranks.run_ranks`) trains its runs."""
+    return tmp_path_factory.mktemp(Path(request.module.RANKS["script"]).stem)
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, folder: Path) -> Results:
+    """What came of all runs of that script; it is started once for the module."""
+    found: Results = run_ranks(folder=folder, **request.module.RANKS)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that is published in this process."""
+    monkeypatch.setenv(rc.TERMINATION_LOG_ENV, str(tmp_path / "termination"))
+    monkeypatch.setenv(rc.SCRATCH_DIR_ENV, str(tmp_path / "scratch"))
+    return tmp_path

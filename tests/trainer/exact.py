@@ -42,6 +42,12 @@ WSD = {"type": "WSD", "wsd": {"decayPercent": 50}}
 
 
 class Ranks:
+    @classmethod
+    def started(cls) -> Ranks:
+        """As `ranks.run_ranks` starts a script: RANK in the environment, the folder and a port for each phase."""
+        os.environ["LOCAL_RANK"] = "0"
+        return cls(Path(sys.argv[1]), int(os.environ["RANK"]), [int(port) for port in sys.argv[2:]])
+
     def __init__(self, folder: Path, rank: int, ports: list[int]) -> None:
         self.folder, self.rank, self.ports = folder, rank, ports
         self.results: dict[str, Any] = {}
@@ -105,6 +111,19 @@ class Ranks:
         if self.rank == 0:
             self.results[f"{run}-{attempt}"] = self.outcome(config, int(code), places)
 
+    def resumed(self, run: str, wanted: dict[str, Any], *, stop: tuple[int, int]) -> None:
+        """`<run>-whole`, undisturbed, and `<run>-middle`, stopped and resumed: see `ranks.assert_resumed`."""
+        self.train(f"{run}-whole", 1, wanted)
+        self.train(f"{run}-middle", 1, wanted, stop=stop)
+        self.train(f"{run}-middle", 2, wanted)
+
+    def finish(self) -> None:
+        """Rank 0 writes down what came of all runs, and the group is left."""
+        if self.rank == 0:
+            (self.folder / "results.json").write_text(json.dumps(self.results))
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
     def outcome(self, config: RunConfig, code: int, places: Places) -> dict[str, Any]:
         name, manifest = max(runs.manifests(config).items(), key=lambda item: (item[1].step, item[1].attempt))
         folder = Path(config.checkpoints_uri.removeprefix("file://")) / name
@@ -140,9 +159,7 @@ def optimizers(ranks: Ranks) -> None:
         *((name, with_optimizer(name)) for name in OPTIMIZERS),
         ("Lion-FSDP", {**with_optimizer("Lion"), "parallelism": {"strategy": "FSDP"}}),
     ]:
-        ranks.train(f"{run}-whole", 1, wanted)
-        ranks.train(f"{run}-middle", 1, wanted, stop=(4, 0))
-        ranks.train(f"{run}-middle", 2, wanted)
+        ranks.resumed(f"{run}", wanted, stop=(4, 0))
 
 
 NOISY = {"neftuneAlpha": "5", "labelSmoothing": "0.1"}
@@ -153,14 +170,10 @@ def noisy(**training: Any) -> dict[str, Any]:
 
 
 def noise(ranks: Ranks) -> None:
-    ranks.train("noise-whole", 1, noisy())
-    ranks.train("noise-middle", 1, noisy(), stop=(4, 1))
-    ranks.train("noise-middle", 2, noisy())
+    ranks.resumed("noise", noisy(), stop=(4, 1))
     ranks.train("noise-micro", 1, noisy(microBatchSize=4))
     dropped = noisy(regularization={**NOISY, "dropout": "0.1"})
-    ranks.train("dropout-whole", 1, dropped)
-    ranks.train("dropout-middle", 1, dropped, stop=(4, 0))
-    ranks.train("dropout-middle", 2, dropped)
+    ranks.resumed("dropout", dropped, stop=(4, 0))
 
 
 WATCHED = {
@@ -184,30 +197,23 @@ def two_ranks(ranks: Ranks) -> None:
     optimizers(ranks)
     early_stops(ranks)
     noise(ranks)
-    ranks.train("lora2-whole", 1, LORA)
-    ranks.train("lora2-middle", 1, LORA, stop=(4, 1))
-    ranks.train("lora2-middle", 2, LORA)
+    ranks.resumed("lora2", LORA, stop=(4, 1))
     ranks.train("lora2-epoch", 1, LORA, stop=(3, 0))
     ranks.train("lora2-epoch", 2, LORA, stop=(6, 1))
     ranks.train("lora2-epoch", 3, LORA)
-    ranks.train("full2-whole", 1, FULL)
-    ranks.train("full2-middle", 1, FULL, stop=(4, 0))
-    ranks.train("full2-middle", 2, FULL)
+    ranks.resumed("full2", FULL, stop=(4, 0))
     ranks.train("shrink", 1, LORA, stop=(5, 1))
 
 
 def one_rank(ranks: Ranks) -> None:
-    ranks.train("lora1-whole", 1, LORA)
-    ranks.train("lora1-middle", 1, LORA, stop=(4, 0))
-    ranks.train("lora1-middle", 2, LORA)
+    ranks.resumed("lora1", LORA, stop=(4, 0))
     ranks.train("shrink", 2, LORA)
     ranks.train("grow", 1, LORA, stop=(5, 0))
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks = Ranks.started()
+    folder, rank = ranks.folder, ranks.rank
     ranks.phase(2)
     if rank == 0:
         tiny.write_model(folder / "tiny" / "model")
@@ -219,9 +225,7 @@ def main() -> None:
         one_rank(ranks)
     ranks.phase(2)
     ranks.train("grow", 2, LORA)
-    if rank == 0:
-        (folder / "results.json").write_text(json.dumps(ranks.results))
-    dist.destroy_process_group()
+    ranks.finish()
 
 
 if __name__ == "__main__":

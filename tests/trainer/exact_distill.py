@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from finetune_trainer.common.places import Places
 from finetune_trainer.objectives.teach import teach
@@ -29,9 +24,8 @@ def write_answers(folder: Path, changes: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks = Ranks.started()
+    folder, rank = ranks.folder, ranks.rank
     ranks.phase(2)
     if rank == 0:
         tiny.write_model(folder / "tiny" / "model")
@@ -41,9 +35,7 @@ def main() -> None:
     records = data(folder, "records", packing=False)
     lora = {**LORA, **distill(folder, loss="JSD", weight="0.8", temperature="2"), **records}
     full = {**FULL, **distill(folder), **records}
-    ranks.train("lora-whole", 1, lora)
-    ranks.train("lora-middle", 1, lora, stop=(4, 1))
-    ranks.train("lora-middle", 2, lora)
+    ranks.resumed("lora", lora, stop=(4, 1))
     ranks.train("full-whole", 1, full)
     ranks.train("fsdp-whole", 1, {**full, **FSDP})
     ranks.train("packed", 1, {**full, **data(folder, "records", packing=True)})
@@ -52,16 +44,11 @@ def main() -> None:
     ranks.agreement.barrier()
     answers = {"topK": {"uri": f"file://{folder / 'tiny' / 'answers'}"}}
     written = {**LORA, **records, "objective": {"type": "Distill", "distill": answers}}
-    ranks.train("written-whole", 1, written)
-    ranks.train("written-middle", 1, written, stop=(4, 0))
-    ranks.train("written-middle", 2, written)
+    ranks.resumed("written", written, stop=(4, 0))
     ranks.train("shrink", 1, full, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, full)
-    if rank == 0:
-        (folder / "results.json").write_text(json.dumps(ranks.results))
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    ranks.finish()
 
 
 if __name__ == "__main__":

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
@@ -34,9 +29,8 @@ def rated(folder: Path, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks = Ranks.started()
+    folder, rank = ranks.folder, ranks.rank
     ranks.phase(2)
     if rank == 0:
         tiny.write_model(folder / "tiny" / "model")
@@ -48,38 +42,24 @@ def main() -> None:
     ranks.agreement.barrier()
     pairs, texts = data(folder, "pairs"), data(folder, "texts")
     lora, full, text = {**LORA, **DPO, **pairs}, {**FULL, **DPO, **pairs}, {**LORA, **PRETRAIN, **texts}
-    ranks.train("dpo-whole", 1, lora)
-    ranks.train("dpo-middle", 1, lora, stop=(4, 1))
-    ranks.train("dpo-middle", 2, lora)
-    ranks.train("full-whole", 1, full)
-    ranks.train("full-middle", 1, full, stop=(4, 0))
-    ranks.train("full-middle", 2, full)
+    ranks.resumed("dpo", lora, stop=(4, 1))
+    ranks.resumed("full", full, stop=(4, 0))
     ranks.train("fsdp-whole", 1, {**full, **FSDP})
-    ranks.train("text-whole", 1, text)
-    ranks.train("text-middle", 1, text, stop=(4, 0))
-    ranks.train("text-middle", 2, text)
+    ranks.resumed("text", text, stop=(4, 0))
     ranks.train("shrink", 1, full, stop=(5, 1))
     kto = {**LORA, **KTO, **rated(folder, "rated")}
     kto_full = {**kto, **FULL}
     # Without dropout, whose draws follow from how a batch is cut.
     kto_still = {**kto, "method": {"type": "LoRA", "lora": {"rank": 4, "alpha": 8}}}
-    ranks.train("kto-whole", 1, kto)
-    ranks.train("kto-middle", 1, kto, stop=(4, 1))
-    ranks.train("kto-middle", 2, kto)
-    ranks.train("kto-full-whole", 1, kto_full)
-    ranks.train("kto-full-middle", 1, kto_full, stop=(4, 0))
-    ranks.train("kto-full-middle", 2, kto_full)
+    ranks.resumed("kto", kto, stop=(4, 1))
+    ranks.resumed("kto-full", kto_full, stop=(4, 0))
     ranks.train("kto-fsdp-whole", 1, {**kto_full, **FSDP})
     ranks.train("kto-still", 1, kto_still)
     ranks.train("kto-micro", 1, {**kto_still, "training": {"microBatchSize": 4}})
     ranks.train("kto-shrink", 1, kto, stop=(5, 1))
     reward, reward_full = {**LORA, **REWARD, **pairs}, {**FULL, **REWARD, **pairs}
-    ranks.train("reward-whole", 1, reward)
-    ranks.train("reward-middle", 1, reward, stop=(4, 1))
-    ranks.train("reward-middle", 2, reward)
-    ranks.train("reward-full-whole", 1, reward_full)
-    ranks.train("reward-full-middle", 1, reward_full, stop=(4, 0))
-    ranks.train("reward-full-middle", 2, reward_full)
+    ranks.resumed("reward", reward, stop=(4, 1))
+    ranks.resumed("reward-full", reward_full, stop=(4, 0))
     ranks.train("reward-shrink", 1, reward_full, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, full)
@@ -93,9 +73,7 @@ def main() -> None:
         ranks.train("reward-shrink", 2, reward_full)
     ranks.phase(2)
     ranks.train("grow", 2, lora)
-    if rank == 0:
-        (folder / "results.json").write_text(json.dumps(ranks.results))
-    dist.destroy_process_group()
+    ranks.finish()
 
 
 if __name__ == "__main__":

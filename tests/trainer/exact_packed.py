@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
@@ -43,9 +38,8 @@ def chosen(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks = Ranks.started()
+    folder, rank = ranks.folder, ranks.rank
     lora = {**LORA, **data(folder, packing=None)}
     full = {**FULL, **data(folder, packing=None)}
     unpacked, unsaid = ({**LORA, **data(folder, packing=packing)} for packing in (False, None))
@@ -56,36 +50,24 @@ def main() -> None:
         tiny.write_data(folder / "tiny" / "data" / "train.jsonl", 88)
         write_uneven(folder / "tiny" / "data")
     ranks.agreement.barrier()
-    ranks.train("lora-whole", 1, lora)
-    ranks.train("lora-middle", 1, lora, stop=(4, 1))
-    ranks.train("lora-middle", 2, lora)
+    ranks.resumed("lora", lora, stop=(4, 1))
     ranks.train("lora-epoch", 1, lora, stop=(3, 0))
     ranks.train("lora-epoch", 2, lora)
-    ranks.train("full-whole", 1, full)
-    ranks.train("full-middle", 1, full, stop=(5, 0))
-    ranks.train("full-middle", 2, full)
-    ranks.train("fsdp-whole", 1, {**full, **FSDP})
-    ranks.train("fsdp-middle", 1, {**full, **FSDP}, stop=(5, 0))
-    ranks.train("fsdp-middle", 2, {**full, **FSDP})
+    ranks.resumed("full", full, stop=(5, 0))
+    ranks.resumed("fsdp", {**full, **FSDP}, stop=(5, 0))
     ranks.train("before-whole", 1, unpacked)
     ranks.train("before", 1, unpacked, stop=(4, 0))
     ranks.train("before", 2, unsaid)
-    ranks.train("chosen-whole", 1, chosen(folder))
-    ranks.train("chosen-middle", 1, chosen(folder), stop=(4, 1))
-    ranks.train("chosen-middle", 2, chosen(folder))
+    ranks.resumed("chosen", chosen(folder), stop=(4, 1))
     ordered = chosen(folder, curriculum={"by": "Column", "column": "words", "epochs": 2})
-    ranks.train("ordered-whole", 1, ordered)
-    ranks.train("ordered-middle", 1, ordered, stop=(4, 0))
-    ranks.train("ordered-middle", 2, ordered)
+    ranks.resumed("ordered", ordered, stop=(4, 0))
     ranks.train("shrink", 1, lora, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, lora)
         ranks.train("grow", 1, lora, stop=(5, 0))
     ranks.phase(2)
     ranks.train("grow", 2, lora)
-    if rank == 0:
-        (folder / "results.json").write_text(json.dumps(ranks.results))
-    dist.destroy_process_group()
+    ranks.finish()
 
 
 if __name__ == "__main__":

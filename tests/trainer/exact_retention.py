@@ -6,13 +6,8 @@ which all go to one new queue, and without retention it soon sends everything th
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
@@ -65,11 +60,9 @@ def terms(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
-    first = ranks.phase(1)
-    if first:
+    ranks = Ranks.started()
+    folder = ranks.folder
+    if ranks.phase(1):
         tiny.write_model(folder / "tiny" / "model")
         write_tasks(folder / "tiny" / "data")
         learn_first(ranks, folder)
@@ -79,20 +72,16 @@ def main() -> None:
             for name, changes in {"none-full": FULL, "none-lora": LORA, **terms(folder)}.items():
                 rate = {"learningRate": "5e-3"} if changes["method"]["type"] == "LoRA" else {}
                 ranks.train(f"{name}-{seed}", 1, {**changes, **second, "training": {**steps, **rate}})
-        (folder / "toy.json").write_text(json.dumps(ranks.results))
     ranks.phase(2)
     ranks.agreement.barrier()
     for name, changes in together(folder).items():
         run = {**changes, **data(folder, "second")}
-        ranks.train(f"{name}-whole", 1, run)
-        ranks.train(f"{name}-middle", 1, run, stop=(4, 1))
-        ranks.train(f"{name}-middle", 2, run)
+        ranks.resumed(name, run, stop=(4, 1))
         ranks.train(f"{name}-shrink", 1, run, stop=(5, 0))
     if ranks.phase(1):
         for name, changes in together(folder).items():
             ranks.train(f"{name}-shrink", 2, {**changes, **data(folder, "second")})
-        (folder / "results.json").write_text(json.dumps(ranks.results))
-        dist.destroy_process_group()
+    ranks.finish()
 
 
 def together(folder: Path) -> dict[str, dict[str, Any]]:

@@ -1,13 +1,12 @@
 """Every training method on a tiny model, in one process: trained whole, stopped and resumed, published, loaded again.
 
-Run by test_methods.py as `python methods.py <folder> <port> <names>` with RANK set; writes results.json, by method.
+Run by test_methods.py as `python methods.py <folder> <port>` with RANK set; writes results.json, by method.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,28 +72,24 @@ STEPS, STOPPED_AT = 8, 4
 
 
 def main() -> None:
-    import torch.distributed as dist
-
     from tests.trainer import tiny
     from tests.trainer.exact import Ranks
 
-    folder, names = Path(sys.argv[1]), sys.argv[3:] or list(METHODS)
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, 0, [int(sys.argv[2])])
+    ranks = Ranks.started()
+    folder = ranks.folder
     ranks.phase(1)
     tiny.write_model(folder / "tiny" / "model")
     # 16 records and a batch of 16: each step sees them all, so that a few steps learn something.
     tiny.write_data(folder / "tiny" / "data" / "train.jsonl", 16)
     tiny.write_data(folder / "tiny" / "data" / "held-out.jsonl", 4, seed=1)
-    for name in names:
+    for name in METHODS:
         try:
             run(ranks, folder, name)
         except Exception as error:
             import traceback
 
             ranks.results[name] = {"error": "".join(traceback.format_exception(error))[-4000:]}
-    (folder / "results.json").write_text(json.dumps(ranks.results))
-    dist.destroy_process_group()
+    ranks.finish()
 
 
 def run(ranks: Any, folder: Path, name: str) -> None:
@@ -111,10 +106,8 @@ def run(ranks: Any, folder: Path, name: str) -> None:
     training |= {"scheduler": {"type": "Constant", "warmupPercent": 0}} | METHODS[name].get("training", {})
     changes["training"] = training
     lower = name.lower()
-    ranks.train(lower, 1, changes)
-    ranks.train(f"{lower}-again", 1, changes, stop=(STOPPED_AT, 0))
-    ranks.train(f"{lower}-again", 2, changes)
-    ranks.results[name] = {"published": published(ranks, folder, lower, changes)}
+    ranks.resumed(lower, changes, stop=(STOPPED_AT, 0))
+    ranks.results[name] = {"published": published(ranks, folder, f"{lower}-whole", changes)}
 
 
 def published(ranks: Any, folder: Path, name: str, changes: dict[str, Any]) -> dict[str, Any]:

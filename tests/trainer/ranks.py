@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -48,3 +49,42 @@ def joined(results: Results, parts: list[str], key: str) -> dict[str, float]:
         assert not steps.keys() & results[part][key].keys(), "a step was trained twice"
         steps |= results[part][key]
     return steps
+
+
+def lines(folder: Path, run: str, attempt: int = 1) -> list[dict[str, Any]]:
+    """What rank 0 of an attempt wrote down, by step."""
+    path = folder / "scratch" / f"{run}-{attempt}-0" / "attempt" / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_exact(results: Results, whole: str, parts: list[str]) -> None:
+    """`parts`, the attempts of one run, did bit for bit what `whole` did undisturbed; the last one reached the end."""
+    reference, last = results[whole], results[parts[-1]]
+    assert [results[part]["code"] for part in [*parts, whole]] == [85] * (len(parts) - 1) + [0, 0]
+    assert last["step"] == reference["step"] == last["total"]
+    for what in ("digest", "optimizer", "tokens"):
+        assert last[what] == reference[what], what
+    for what in ("losses", "rates", "norms"):
+        assert joined(results, parts, what) == reference[what], what
+
+
+def assert_resumed(results: Results, run: str) -> None:
+    """Of what `exact.Ranks.resumed` trained."""
+    assert_exact(results, f"{run}-whole-1", [f"{run}-middle-1", f"{run}-middle-2"])
+
+
+def assert_near(results: Results, run: str, whole: str, tolerance: float = 1e-5) -> None:
+    """`run`, whose second attempt had another world size, learned what `whole` did: losses and parameters."""
+    from safetensors.torch import load_file
+
+    reference, last = results[whole], results[f"{run}-2"]
+    assert_losses_near(joined(results, [f"{run}-1", f"{run}-2"], "losses"), reference["losses"], tolerance)
+    ours, theirs = (load_file(Path(r["folder"]) / "trainable.safetensors") for r in (last, reference))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < tolerance
+
+
+def assert_losses_near(ours: dict[str, float], theirs: dict[str, float], tolerance: float = 1e-5) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(math.isfinite(loss) for loss in ours.values())
+    assert max(abs(ours[step] - theirs[step]) for step in theirs) < tolerance

@@ -6,13 +6,7 @@ results.json; its keys are `<run>-<attempt>`.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
@@ -101,9 +95,8 @@ def zero_two_ranks(ranks: Ranks) -> None:
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks = Ranks.started()
+    folder, rank = ranks.folder, ranks.rank
     ranks.phase(3)
     if rank == 0:
         tiny.write_model(folder / "tiny" / "model")
@@ -126,9 +119,7 @@ def main() -> None:
     ranks.phase(3)
     for method in METHODS:
         ranks.train(f"two-to-three-{method}", 2, changes("FSDP", method))
-    if rank == 0:
-        (folder / "results.json").write_text(json.dumps(ranks.results))
-    dist.destroy_process_group()
+    ranks.finish()
 
 
 if __name__ == "__main__":

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.trainer.exact import OPTIMIZERS
-from tests.trainer.ranks import Results, joined, run_ranks
+from tests.trainer.ranks import Results, assert_exact, assert_near
 
+RANKS = {"script": "exact.py", "ranks": 2, "phases": 3}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return run_ranks("exact.py", tmp_path_factory.mktemp("exact"), ranks=2, phases=3)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +26,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
-    reference, last = results[whole], results[parts[-1]]
-    assert [results[part]["code"] for part in parts] == [85] * (len(parts) - 1) + [0]
-    assert last["step"] == reference["step"] == 10
-    assert last["tokens"] == reference["tokens"]
-    assert last["digest"] == reference["digest"]
-    assert last["optimizer"] == reference["optimizer"]
-    assert joined(results, parts, "losses") == reference["losses"]
-    assert joined(results, parts, "rates") == reference["rates"]
+    assert_exact(results, whole, parts)
+    assert results[whole]["total"] == 10
 
 
 def test_noise_is_the_same_however_a_batch_is_cut(results: Results) -> None:
@@ -78,12 +65,7 @@ def test_stops_at_the_asked_step(results: Results) -> None:
 
 @pytest.mark.parametrize("run", ["shrink", "grow"])
 def test_another_world_size_learns_the_same(results: Results, run: str) -> None:
-    reference, last = results["lora2-whole-1"], results[f"{run}-2"]
-    losses = results[f"{run}-1"]["losses"] | last["losses"]
-    assert losses.keys() == reference["losses"].keys()
-    assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < 1e-5
-    ours, theirs = (load_file(Path(r["folder"]) / "trainable.safetensors") for r in (last, reference))
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+    assert_near(results, run, "lora2-whole-1")
 
 
 def test_training_changes_the_weights(results: Results) -> None:

@@ -6,16 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
-from tests.trainer.ranks import Results, joined, run_ranks
+from tests.trainer.ranks import Results, assert_exact, assert_losses_near, assert_near
 
+RANKS = {"script": "exact_packed.py", "ranks": 2, "phases": 3}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return run_ranks("exact_packed.py", tmp_path_factory.mktemp("packed"), ranks=2, phases=3)
 
 
 def state(results: Results, run: str) -> dict[str, object]:
@@ -36,28 +31,17 @@ def state(results: Results, run: str) -> dict[str, object]:
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
-    reference, last = results[whole], results[parts[-1]]
-    assert [results[part]["code"] for part in parts] == [85, 0]
-    assert last["step"] == reference["step"] == 10
-    assert last["tokens"] == reference["tokens"]
-    assert last["digest"] == reference["digest"]
-    assert last["optimizer"] == reference["optimizer"]
-    assert joined(results, parts, "losses") == reference["losses"]
+    assert_exact(results, whole, parts)
+    assert results[whole]["total"] == 10
 
 
 @pytest.mark.parametrize("run", ["shrink", "grow"])
 def test_another_world_size_learns_the_same(results: Results, run: str) -> None:
-    reference, last = results["lora-whole-1"], results[f"{run}-2"]
-    losses = results[f"{run}-1"]["losses"] | last["losses"]
-    assert losses.keys() == reference["losses"].keys()
-    assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < 1e-5
-    ours, theirs = (load_file(Path(r["folder"]) / "trainable.safetensors") for r in (last, reference))
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+    assert_near(results, run, "lora-whole-1")
 
 
 def test_sharded_parameters_learn_the_same(results: Results) -> None:
-    ours, theirs = results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"]
-    assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
+    assert_losses_near(results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"])
 
 
 def test_the_default_packs(results: Results) -> None:

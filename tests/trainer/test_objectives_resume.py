@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from tests.trainer.exact_objectives import SEEDS
-from tests.trainer.ranks import Results, joined, run_ranks
+from tests.trainer.ranks import Results, assert_losses_near, assert_near, assert_resumed, lines
 
+RANKS = {"script": "exact_objectives.py", "ranks": 2, "phases": 3}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FOLDER = "objectives"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp(FOLDER)
-
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> Results:
-    found: Results = run_ranks("exact_objectives.py", folder, ranks=2, phases=3)
-    return found
-
-
-def lines(folder: Path, run: str, attempt: int = 1) -> list[dict[str, Any]]:
-    path = folder / "scratch" / f"{run}-{attempt}-0" / "attempt" / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("whole", "parts"),
-    [
-        ("dpo-whole-1", ["dpo-middle-1", "dpo-middle-2"]),
-        ("full-whole-1", ["full-middle-1", "full-middle-2"]),
-        ("text-whole-1", ["text-middle-1", "text-middle-2"]),
-        ("kto-whole-1", ["kto-middle-1", "kto-middle-2"]),
-        ("reward-whole-1", ["reward-middle-1", "reward-middle-2"]),
-        ("reward-full-whole-1", ["reward-full-middle-1", "reward-full-middle-2"]),
-        ("kto-full-whole-1", ["kto-full-middle-1", "kto-full-middle-2"]),
-    ],
-)
-def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
-    reference, last = results[whole], results[parts[-1]]
-    assert [results[part]["code"] for part in parts] == [85, 0]
-    assert last["step"] == reference["step"] == 10
-    assert last["digest"] == reference["digest"]
-    assert last["optimizer"] == reference["optimizer"]
-    assert joined(results, parts, "losses") == reference["losses"]
+@pytest.mark.parametrize("run", ["dpo", "full", "text", "kto", "kto-full", "reward", "reward-full"])
+def test_same_world_size_is_bit_exact(results: Results, run: str) -> None:
+    assert_resumed(results, run)
+    assert results[f"{run}-whole-1"]["total"] == 10
 
 
 @pytest.mark.parametrize(
@@ -63,23 +30,16 @@ def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[
     ],
 )
 def test_another_world_size_learns_the_same(results: Results, run: str, whole: str) -> None:
-    reference, last = results[whole], results[f"{run}-2"]
-    losses = results[f"{run}-1"]["losses"] | last["losses"]
-    assert losses.keys() == reference["losses"].keys()
-    assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < 1e-5
-    ours, theirs = (load_file(Path(r["folder"]) / "trainable.safetensors") for r in (last, reference))
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+    assert_near(results, run, whole)
 
 
 def test_sharded_parameters_learn_the_same(results: Results) -> None:
-    ours, theirs = results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"]
-    assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
+    assert_losses_near(results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"])
 
 
 @pytest.mark.parametrize(("run", "whole"), [("kto-fsdp-whole-1", "kto-full-whole-1"), ("kto-micro-1", "kto-still-1")])
 def test_how_ratings_are_cut_changes_nothing(results: Results, run: str, whole: str) -> None:
-    ours, theirs = results[run]["losses"], results[whole]["losses"]
-    assert max(abs(ours[step] - theirs[step]) for step in theirs) < 1e-5
+    assert_losses_near(results[run]["losses"], results[whole]["losses"])
 
 
 def test_what_the_base_says_is_written_down_where_all_weights_train(results: Results, folder: Path) -> None:

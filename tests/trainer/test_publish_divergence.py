@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from finetune_api import runconfig as rc
 from finetune_api.layout import MANIFEST
 from tests.trainer.finished import RUN_KEY, finished, run
 
@@ -15,13 +14,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(rc.TERMINATION_LOG_ENV, str(tmp_path / "termination"))
-    monkeypatch.setenv(rc.SCRATCH_DIR_ENV, str(tmp_path / "scratch"))
-    return tmp_path
 
 
 def test_the_divergence_is_measured_gated_and_published(root: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_api import runconfig as rc
 from finetune_api.layout import GATE, MANIFEST, METRICS
 from finetune_api.manifests import ModelManifest
 from finetune_artifacts import digest_file
@@ -23,13 +22,6 @@ from tests.trainer.finished import RUN_KEY, commit_checkpoint, finished, run, tr
 
 # peft 0.21 reads an attribute that transformers 5.23 renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(rc.TERMINATION_LOG_ENV, str(tmp_path / "termination"))
-    monkeypatch.setenv(rc.SCRATCH_DIR_ENV, str(tmp_path / "scratch"))
-    return tmp_path
 
 
 def output(root: Path) -> Path:

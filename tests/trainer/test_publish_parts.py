@@ -30,13 +30,6 @@ FAKE = Path(__file__).parent / "fakevllm"
 IMAGE = "registry/vllm:1"
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(rc.TERMINATION_LOG_ENV, str(tmp_path / "termination"))
-    monkeypatch.setenv(rc.SCRATCH_DIR_ENV, str(tmp_path / "scratch"))
-    return tmp_path
-
-
 def served(root: Path, spec: dict[str, Any] | None = None) -> RunConfig:
     return finished(root, spec).model_copy(update={"serving_image": IMAGE})
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from finetune_api import runconfig as rc
 from finetune_api.layout import MANIFEST
 from tests.trainer import small
 from tests.trainer.finished import finished, run, trained
@@ -20,13 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(rc.TERMINATION_LOG_ENV, str(tmp_path / "termination"))
-    monkeypatch.setenv(rc.SCRATCH_DIR_ENV, str(tmp_path / "scratch"))
-    return tmp_path
 
 
 def test_preferences_are_measured_and_gated(root: Path) -> None:

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from tests.trainer.exact_retention import SEEDS
-from tests.trainer.ranks import Results, joined, run_ranks
+from tests.trainer.ranks import Results, assert_near, assert_resumed, lines
 
+RANKS = {"script": "exact_retention.py", "ranks": 2, "phases": 3}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TERMS = {"l2sp": "full", "kl-full": "full", "kl-lora": "lora", "ewc": "full", "replay": "full"}
 """With the method that it is compared under."""
 REPORTED = {"full": ["l2spLoss", "klToBaseLoss", "ewcLoss"], "lora": ["klToBaseLoss"]}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("retention")
-
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> Results:
-    found: Results = run_ranks("exact_retention.py", folder, ranks=2, phases=3)
-    return found
-
-
-def lines(folder: Path, run: str, attempt: int = 1) -> list[dict[str, Any]]:
-    path = folder / "scratch" / f"{run}-{attempt}-0" / "attempt" / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def last_look(results: Results, run: str) -> float:
@@ -53,24 +36,13 @@ def test_less_is_forgotten(results: Results, term: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(TERMS.values())))
 def test_same_world_size_is_bit_exact(results: Results, name: str) -> None:
-    parts = [f"{name}-middle-1", f"{name}-middle-2"]
-    reference, last = results[f"{name}-whole-1"], results[parts[-1]]
-    assert [results[part]["code"] for part in parts] == [85, 0]
-    assert last["step"] == reference["step"] == 10
-    assert last["digest"] == reference["digest"]
-    assert last["optimizer"] == reference["optimizer"]
-    assert joined(results, parts, "losses") == reference["losses"]
-    assert joined(results, parts, "norms") == reference["norms"]
+    assert_resumed(results, name)
+    assert results[f"{name}-whole-1"]["total"] == 10
 
 
 @pytest.mark.parametrize("name", sorted(set(TERMS.values())))
 def test_another_world_size_learns_the_same(results: Results, name: str) -> None:
-    reference, last = results[f"{name}-whole-1"], results[f"{name}-shrink-2"]
-    losses = results[f"{name}-shrink-1"]["losses"] | last["losses"]
-    assert losses.keys() == reference["losses"].keys()
-    assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < 1e-5
-    ours, theirs = (load_file(Path(r["folder"]) / "trainable.safetensors") for r in (last, reference))
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+    assert_near(results, f"{name}-shrink", f"{name}-whole-1")
 
 
 @pytest.mark.parametrize(("name", "term"), [(name, term) for name, terms in REPORTED.items() for term in terms])

@@ -14,9 +14,10 @@ from finetune_trainer.checkpoint.restore import load_trainable
 from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.engine import model
 from tests.trainer import runs
-from tests.trainer.ranks import Results, joined, run_ranks
+from tests.trainer.ranks import Results, assert_exact, joined
 from tests.trainer.strategies import METHODS, MICRO, PHASES, STEPS, STRATEGIES, ZERO
 
+RANKS = {"script": "strategies.py", "ranks": 3, "phases": PHASES}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ACROSS = 1e-5
 """Of losses and parameters, when the world size differs: sums are taken in another order."""
@@ -24,16 +25,6 @@ SAME_SUMS = 1e-6
 """Of losses, relative, when only the strategy differs."""
 ROUNDED = 2e-2
 """Of losses, relative, in bf16: FSDP computes all in it, autocast only matrix products."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("strategies")
-
-
-@pytest.fixture(scope="module")
-def results(folder: Path) -> Results:
-    return run_ranks("strategies.py", folder, ranks=3, phases=PHASES)
 
 
 def parts(results: Results, run: str) -> list[str]:
@@ -60,13 +51,9 @@ def furthest(ours: Path, theirs: Path) -> float:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_stopped_at_every_step_is_bit_exact(results: Results, strategy: str, method: str, micro: str) -> None:
     run = f"{strategy}-{method}-{micro}"
-    whole, lives = results[f"{run}-whole-1"], [results[f"{run}-lives-{n}"] for n in range(1, STEPS + 1)]
-    assert [life["code"] for life in lives] == [85] * (STEPS - 1) + [0]
-    assert [life["step"] for life in lives] == list(range(1, STEPS + 1))
-    for what in ("digest", "optimizer", "tokens"):
-        assert lives[-1][what] == whole[what]
-    for what in ("losses", "rates", "norms"):
-        assert joined(results, parts(results, f"{run}-lives"), what) == whole[what]
+    lives = parts(results, f"{run}-lives")
+    assert [results[life]["step"] for life in lives] == list(range(1, STEPS + 1))
+    assert_exact(results, f"{run}-whole-1", lives)
 
 
 @pytest.mark.parametrize("micro", MICRO)
@@ -82,10 +69,7 @@ def test_fsdp_computes_what_ddp_computes(results: Results, method: str, micro: s
 @pytest.mark.parametrize("run", [*(f"{name}-full" for name in ZERO), "ZeRO3-lora"])
 def test_zero_resumes_bit_exactly_and_computes_what_ddp_computes(results: Results, run: str) -> None:
     ours, lives = results[f"{run}-accumulated-whole-1"], parts(results, f"{run}-accumulated-lives")
-    for what in ("digest", "optimizer", "tokens"):
-        assert results[lives[-1]][what] == ours[what]
-    for what in ("losses", "rates", "norms"):
-        assert joined(results, lives, what) == ours[what]
+    assert_exact(results, f"{run}-accumulated-whole-1", lives)
     theirs = results[f"DDP-{run.partition('-')[2]}-accumulated-whole-1"]
     assert list(ours["losses"].values()) == pytest.approx(list(theirs["losses"].values()), rel=SAME_SUMS)
     assert list(ours["norms"].values()) == pytest.approx(list(theirs["norms"].values()), rel=ACROSS)
@@ -181,10 +165,7 @@ def test_offloading_changes_where_it_rests_not_what_it_learns(results: Results) 
 @pytest.mark.parametrize("method", METHODS)
 def test_bf16_is_exact_too_and_close_to_ddp(results: Results, method: str) -> None:
     whole, lives = results[f"bf16-whole-{method}-1"], parts(results, f"bf16-lives-{method}")
-    assert [results[life]["code"] for life in lives] == [85, 0]
-    for what in ("digest", "optimizer"):
-        assert results[lives[-1]][what] == whole[what]
-    assert joined(results, lives, "losses") == whole["losses"]
+    assert_exact(results, f"bf16-whole-{method}-1", lives)
     assert whole["losses"] != results[f"FSDP-{method}-accumulated-whole-1"]["losses"]
     theirs = results[f"bf16-DDP-{method}-1"]["losses"]
     assert list(whole["losses"].values()) == pytest.approx(list(theirs.values()), rel=ROUNDED)

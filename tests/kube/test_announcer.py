@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from fakeapi import Refuse, Script, World
 
 from finetune_operator.core.types import EventNote, Plan
@@ -61,6 +62,21 @@ async def test_a_lost_event_holds_up_no_other(world: World, client: Client) -> N
         announcer(event("first"))
         announcer(event("second"))
     assert sent(world) == ["second"]
+
+
+async def test_nor_does_one_that_is_a_bug(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Client):
+        async def create(self, resource: Any, namespace: str | None, body: Any) -> Json:
+            if body["metadata"]["name"] == "first":
+                raise RuntimeError("unheard of")
+            return await super().create(resource, namespace, body)
+
+    announcer = Announcer(Failing(world.transport("operator")))
+    async with running(announcer):
+        announcer(event("first"))
+        announcer(event("second"))
+    assert sent(world) == ["second"]
+    assert "could not be sent" in caplog.text
 
 
 async def test_a_flood_keeps_the_newest(world: World, client: Client) -> None:

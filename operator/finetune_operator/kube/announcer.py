@@ -8,6 +8,7 @@ in their order. A flood keeps the newest; what is not sent when the process is k
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from finetune_operator.core.types import EVENTS
 from finetune_operator.kube import errors
@@ -16,6 +17,7 @@ from finetune_operator.kube.compact import Json
 
 _SENDERS = 4
 _KEPT = 2_500
+log = logging.getLogger(__name__)
 
 
 class Announcer:
@@ -48,6 +50,8 @@ class Announcer:
             event = await queue.get()
             try:
                 await post(self._client, event)
+            except Exception:
+                log.exception("an Event could not be sent")
             finally:
                 queue.task_done()
 

@@ -94,7 +94,7 @@ class Progress(WireModel):
     checkpoint_interval_seconds: Finite | None = None
     """What spec.checkpoint.interval comes to now."""
     skipped_steps: int = 0
-    """Batches that onNaN or onSpike left out, since the run's beginning."""
+    """Batches that onNaN, onSpike or an FP16 overflow left out, since the run's beginning."""
     slowest_rank: int | None = None
     """Set while one rank's own work takes clearly longer than the fastest one's, step after step."""
     slowest_ratio: Finite | None = None

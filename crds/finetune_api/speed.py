@@ -29,3 +29,19 @@ ATTENTION_RULES = (
     ),
 )
 """Of FineTuneJob's spec."""
+
+PRECISION_RULES = (
+    cel(
+        "self.training.precision != 'FP16' || !(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
+        "FP16's loss scale has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto, "
+        "or training.precision: BF16",
+        ".training.precision",
+    ),
+    cel(
+        "self.training.precision != 'FP16' || !has(self.method) || self.method.type != 'QLoRA'",
+        "QLoRA's codes are made of values in BF16, which FP16 does not hold; set training.precision: BF16 or FP32, "
+        "or method.type: LoRA",
+        ".training.precision",
+    ),
+)
+"""Of FineTuneJob's spec, likewise."""

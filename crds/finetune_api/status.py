@@ -80,7 +80,7 @@ class ProgressStatus(StatusModel):
     """The loss with four digits, for the printer column (CRD columns print floats raw)."""
     stage: Short | None = None
     skipped_steps: int | None = None
-    """Batches that onNaN or onSpike left out; absent when there is none."""
+    """Batches that onNaN, onSpike or an FP16 overflow left out; absent when there is none."""
     slowest_rank: int | None = None
     """Present while everybody waits for one rank, step after step."""
     unreachable_since: Time | None = None

@@ -111,7 +111,13 @@ class Optimizer(ApiModel):
 
 class Precision(StrEnum):
     BF16 = "BF16"
+    FP16 = "FP16"
     FP32 = "FP32"
+
+    @property
+    def halved(self) -> bool:
+        """Computes in 16 bits."""
+        return self is not Precision.FP32
 
 
 class ActivationCheckpointing(StrEnum):
@@ -221,7 +227,13 @@ class Training(ApiModel):
     ) = None
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     max_grad_norm: Decimal = "1.0"
-    precision: Precision = Precision.BF16
+    precision: Annotated[
+        Precision,
+        Field(
+            description="Of the computation; trained weights are kept in FP32. FP16 is for GPUs without BF16: losses "
+            "are scaled, and steps whose gradients overflow are left out and counted."
+        ),
+    ] = Precision.BF16
     activation_checkpointing: Annotated[
         ActivationCheckpointing,
         Field(

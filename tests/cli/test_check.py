@@ -66,6 +66,11 @@ def test_a_good_one_has_no_problem(tmp_path: Path) -> None:
         ),
         (
             "    precision: FP32",
+            "    precision: FP16\n  parallelism: {strategy: ZeRO1}",
+            "FP16's loss scale has not been proven under ZeRO",
+        ),
+        (
+            "    precision: FP32",
             "    precision: FP32\n    regularization: {labelSmoothing: \"0.1\"}\n  objective: {type: DPO}",
             "label smoothing belongs to objective.type SFT and Pretrain",
         ),
@@ -115,3 +120,10 @@ def test_defaults_are_written_in_before_rules_are_asked() -> None:
     filled = defaulted(root, {"metadata": {"name": "a"}, "spec": {"method": {"type": "LoRA"}}})
     assert filled["spec"]["checkpoint"]["keep"]["last"] == 2
     assert list(broken(root, filled)) == []
+
+
+def test_qlora_is_refused_in_fp16(tmp_path: Path) -> None:
+    text = ABSOLUTE.replace("type: LoRA", "type: QLoRA")
+    assert problems(tmp_path, text) == []
+    (told,) = problems(tmp_path, text.replace("precision: FP32", "precision: FP16"))
+    assert "QLoRA's codes are made of values in BF16" in told

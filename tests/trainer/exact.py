@@ -141,7 +141,7 @@ class Ranks:
             "folder": str(folder),
             "losses": {line["step"]: line["loss"] for line in lines if "loss" in line},
             "rates": {line["step"]: line["learningRate"] for line in lines if "loss" in line},
-            "norms": {line["step"]: line["gradNorm"] for line in lines if "loss" in line},
+            "norms": {line["step"]: line["gradNorm"] for line in lines if "gradNorm" in line},
         }
 
 

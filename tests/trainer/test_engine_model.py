@@ -92,3 +92,15 @@ def test_rslora_scales_by_the_root_of_the_rank() -> None:
     config = lora_config(LoRA(rank=16, alpha=32, dropout="0.05", rslora=True))
     assert config.use_rslora
     assert (config.r, config.lora_alpha, config.lora_dropout) == (16, 32, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("precision", "on_gpu"), [("BF16", torch.bfloat16), ("FP16", torch.float16), ("FP32", torch.float32)]
+)
+def test_what_is_frozen_rests_in_the_precision_of_training_on_a_gpu(precision: str, on_gpu: torch.dtype) -> None:
+    wanted = spec(training={"precision": precision})
+    assert engine.resting_type(wanted, torch.device("cuda")) == on_gpu
+    assert engine.resting_type(wanted, CPU) == torch.float32
+    pissa = spec(method={"type": "LoRA", "lora": {"init": "PiSSA"}}, training={"precision": precision})
+    assert engine.resting_type(pissa, torch.device("cuda")) == torch.float32
+    assert engine.computed_type(pissa, torch.device("cuda")) == on_gpu

@@ -92,6 +92,12 @@ def test_8b_lora_rests_in_16_bits_and_fits_an_80_gib_gpu() -> None:
     assert 30 * GIB < found.estimate.memory_per_gpu_bytes < 70 * GIB
 
 
+def test_fp16_needs_what_bf16_needs_and_is_as_fast() -> None:
+    for full in (False, True):
+        bf16, fp16 = (judged(big(full=full, training={"precision": precision})) for precision in ("BF16", "FP16"))
+        assert fp16 == bf16
+
+
 def test_shards_divide_the_state_and_not_the_activations() -> None:
     spec, found = big(full=True, gpus=8), llama_8b()
     sizes = {"world": 8, "per_node": 8, "micro_batch": 1, "accumulation": 8}

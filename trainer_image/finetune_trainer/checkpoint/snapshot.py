@@ -35,6 +35,8 @@ class Position:
     """What `engine.guard` remembers; None in checkpoints from before it existed."""
     watch: dict[str, Any] | None = None
     """What `engine.watch` remembers, likewise."""
+    loss_scale: dict[str, Any] | None = None
+    """What `engine.loss_scale` remembers; None unless the precision is FP16."""
     eval_loss: float | None = None
     """The held-out loss of exactly this step, where it was looked at."""
 

@@ -53,7 +53,7 @@ class Loop:
         stop_signalled: Callable[[], bool],
     ) -> None:
         self._config, self._plan, self._start = config, plan, start
-        self._strategy, self._step_once, self._evaluate = strategy, stepper, evaluate
+        self._strategy, self._step_once, self._evaluate, self._watch = strategy, stepper, evaluate, watch
         self._agreement, self._channel, self._heart, self._lead = agreement, channel, heart, lead
         self._saver = saver
         """Of every rank that holds a part of a checkpoint; rank 0 always has one."""
@@ -61,16 +61,15 @@ class Loop:
         """Of the pod's first rank; the launcher answers from it."""
         self._stop_signalled = stop_signalled
         self._step, self._tokens, self._loss = start.step, start.tokens, start.loss
-        self._guard, self._busy, self._straggler = stepper.guard, stepper.busy, Straggler()
+        self._guard, self._scale = stepper.guard, stepper.loss_scale
+        self._busy, self._straggler = stepper.busy, Straggler()
         self._slowest: Slowest | None = None
         self._guard.restore(start.guard)
-        self._watch = watch
+        self._scale.restore(start.loss_scale)
         watch.restore(start.watch)
-        self._saved_over = watch.over
         self._hang_seconds = parse_duration(config.spec.retry.hang_timeout)
         self._interval_steps = config.spec.checkpoint.interval_steps
-        self._saved_step = start.step
-        self._saved_at = monotonic()
+        self._saved_step, self._saved_at, self._saved_over = start.step, monotonic(), watch.over
         self._saves_answered = channel.saves_requested()
 
     def run(self) -> ExitCode:
@@ -135,13 +134,13 @@ class Loop:
             self._loss = result.loss
         if self._lead and self._lead.boat:
             self._lead.boat.keep(self._position(), self._strategy.held())
+        skipped = self._guard.skipped + self._scale.skipped
         if self._reporter:
-            skipped = self._guard.skipped
             self._reporter.step(self._step, loss=self._loss, skipped=skipped, seconds=seconds, tokens=result.tokens)
             self._reporter.waited(result.data_seconds, seconds)
             self._reporter.retained(result.retention)
         if self._lead and result.skipped:
-            log.warning("batch left out", step=self._step, reason=result.skipped, skipped=self._guard.skipped)
+            log.warning("batch left out", step=self._step, reason=result.skipped, skipped=skipped)
         if self._lead:
             self._lead.metrics.write(self._step, of_step(result, seconds, self._step / self._plan.steps_per_epoch))
 
@@ -195,6 +194,7 @@ class Loop:
             packed=self._plan.packed,
             guard=self._guard.state(),
             watch=self._watch.state(),
+            loss_scale=self._scale.state(),
             eval_loss=self._watch.loss(self._step),
         )
 

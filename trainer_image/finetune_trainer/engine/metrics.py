@@ -28,6 +28,7 @@ def of_step(result: StepResult, seconds: float, epoch: float) -> dict[str, float
         "dataWaitPercent": round(100 * result.data_seconds / max(seconds, 1e-9), 2),
         **{f"{phase}Seconds": round(spent, 4) for phase, spent in result.split.items()},
         "skipped": int(result.skipped is not None) or None,
+        "lossScale": result.loss_scale,
         "epoch": round(epoch, 4),
     }
 

@@ -1,7 +1,7 @@
 """The model as a method wants it: which weights train, and in which precision they are kept.
 
-Full fine-tuning keeps fp32 master weights and computes in bf16 by autocast. LoRA keeps the frozen base in bf16 on a GPU
-(nothing is ever added to it) and the adapter in fp32. On a CPU the base stays fp32.
+Full fine-tuning keeps fp32 master weights and computes in 16 bits by autocast. LoRA keeps the frozen base in 16
+bits on a GPU (nothing is ever added to it) and the adapter in fp32. On a CPU the base stays fp32.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from finetune_trainer.methods.choose import method_of
 from finetune_trainer.model.estimate.trained import half_at_rest
 
 ANY_ATTENTION = ("sdpa", "eager")
+COMPUTE = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+"""What is computed in, where that is not fp32."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -62,24 +64,25 @@ def load_base(
         raise RunError(ExitCode.DATA_INVALID, f"the base model cannot be loaded: {error}") from error
 
 
-def keeps_half(spec: FineTuneJobSpec, device: torch.device) -> bool:
-    """Whether frozen weights rest in bf16."""
-    return device.type == "cuda" and spec.training.precision is Precision.BF16 and half_at_rest(spec)
+def resting_type(spec: FineTuneJobSpec, device: torch.device) -> torch.dtype:
+    """What frozen weights are kept in."""
+    return computed_type(spec, device) if half_at_rest(spec) else torch.float32
+
+
+def computed_type(spec: FineTuneJobSpec, device: torch.device) -> torch.dtype:
+    """What a model that is not trained is kept in: what is computed in on a GPU, fp32 on a CPU."""
+    return COMPUTE.get(spec.training.precision, torch.float32) if device.type == "cuda" else torch.float32
 
 
 @dataclass(frozen=True)
 class Form:
     """How a model is made ready to train, as far as spec and device leave it open."""
 
-    half: bool = False
-    """Weights that are not trained rest in bf16."""
+    resting: torch.dtype = torch.float32
+    """Of the weights that are not trained."""
     recompute: bool = False
     attention: tuple[str, ...] = ANY_ATTENTION
     """transformers' names, the first that the model can do."""
-
-    @property
-    def resting(self) -> torch.dtype:
-        return torch.bfloat16 if self.half else torch.float32
 
 
 PLAIN = Form()
@@ -120,6 +123,4 @@ def trainable(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def compute_precision(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    if precision is Precision.BF16:
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    return torch.autocast(device.type, dtype=COMPUTE[precision]) if precision in COMPUTE else nullcontext()

@@ -44,7 +44,9 @@ def begin(
                     f"the checkpoint {folder.name} was made with {what} {saved}, this attempt has {now}; "
                     "restore the data, or set another spec.runId to begin anew",
                 )
-        start = Start(position.step, position.tokens, position.loss, position.guard, position.watch)
+        start = Start(
+            position.step, position.tokens, position.loss, position.guard, position.watch, position.loss_scale
+        )
         strategy.prepare_restore()
         restore.check(strategy.held(), folder)
     step, tokens = agreement.tell_all([start.step, start.tokens])
@@ -58,5 +60,6 @@ def begin(
     memory_of(strategy.model).restored(fresh=not step)
     if place.rank == 0:
         log.event("resumed" if step else "starting from the base model", step=step, total_steps=plan.total_steps)
-    guard, watch = json.loads(agreement.tell_text(json.dumps([start.guard, start.watch])))
-    return start if place.rank == 0 else Start(step, tokens, guard=guard, watch=watch)
+    told = agreement.tell_text(json.dumps([start.guard, start.watch, start.loss_scale]))
+    guard, watch, loss_scale = json.loads(told)
+    return start if place.rank == 0 else Start(step, tokens, guard=guard, watch=watch, loss_scale=loss_scale)

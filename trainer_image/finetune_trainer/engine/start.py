@@ -26,3 +26,4 @@ class Start:
     loss: float | None = None
     guard: dict[str, Any] | None = None
     watch: dict[str, Any] | None = None
+    loss_scale: dict[str, Any] | None = None

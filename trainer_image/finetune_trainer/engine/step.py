@@ -17,6 +17,7 @@ from finetune_trainer.engine.batch import Batch, Examples
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.guard import Guard
 from finetune_trainer.engine.loader import Loader
+from finetune_trainer.engine.loss_scale import LossScale
 from finetune_trainer.engine.order import Order
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.schedule import learning_rate, peak_rate
@@ -47,6 +48,8 @@ class StepResult:
     """What the objective tells beside its loss."""
     retention: Mapping[str, float] = field(default_factory=dict)
     """What was minimised besides, by term."""
+    loss_scale: float | None = None
+    """Of FP16, as it was in this step."""
 
 
 class Stepper:
@@ -71,6 +74,7 @@ class Stepper:
         self._peak = peak_rate(spec)
         self._max_norm = float(spec.training.max_grad_norm) or math.inf
         self.guard = Guard(spec.training)
+        self.loss_scale = LossScale(spec.training.precision)
         self.busy = Stopwatch(cuda=cuda)
         self._split = Split(cuda=cuda)
 
@@ -82,6 +86,7 @@ class Stepper:
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
         totals = torch.zeros(1 + len(self._objective.parts), dtype=torch.float64, device=self._place.device)
         self.busy.start()
+        self._strategy.scale = self.loss_scale.scale
         split.enter(Phase.FORWARD)
         found = look_ahead(
             self._objective, self._strategy, self._place, (m.batch for m in load.micros), load.weight, self._heart.beat
@@ -116,9 +121,11 @@ class Stepper:
             data_seconds=self._loader.waited,
             parts=dict(zip(self._objective.parts, parts, strict=True)),
             retention={term.name: value for term, value in zip(self._terms, terms, strict=True)},
+            loss_scale=self.loss_scale.shown,
         )
         split.enter(Phase.OPTIMIZER)
-        skipped = self.guard.judge(step + 1, loss=result.loss, norm=result.grad_norm, rate=rate)
+        skipped = self.loss_scale.judge(loss=result.loss, norm=result.grad_norm)
+        skipped = skipped or self.guard.judge(step + 1, loss=result.loss, norm=result.grad_norm, rate=rate)
         if skipped is None:
             self._strategy.update(rate, self._max_norm, norm)
         else:

@@ -19,14 +19,13 @@ from torch import nn
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import objective_of
 from finetune_api.objective_distill import DistillSettings
-from finetune_api.training import Precision
 from finetune_trainer.common.errors import SpecError
 from finetune_trainer.data.top_k import TopK
 from finetune_trainer.data.top_k_header import require_alike
 from finetune_trainer.engine.attention import candidates
 from finetune_trainer.engine.batch import Batch, Examples, collate, target_tokens
 from finetune_trainer.engine.loss import target_logits
-from finetune_trainer.engine.model import load_base
+from finetune_trainer.engine.model import computed_type, load_base
 from finetune_trainer.objectives.base import Indices, Sums
 from finetune_trainer.objectives.divergence import binned, divergence_sum
 
@@ -119,10 +118,9 @@ def equip(
 
 
 def load_teacher(spec: FineTuneJobSpec, folder: Path, tokens: int, device: torch.device) -> nn.Module:
-    """On the device, frozen, without dropout; in bf16 on a GPU where training is. `tokens`: that the
+    """On the device, frozen, without dropout; on a GPU in the precision of training. `tokens`: that the
     student tells apart. Raises SpecError (64) when the teacher's answers are not about them."""
-    half = device.type == "cuda" and spec.training.precision is Precision.BF16
-    teacher = load_base(folder, torch.bfloat16 if half else torch.float32, candidates(spec, device))
+    teacher = load_base(folder, computed_type(spec, device), candidates(spec, device))
     theirs = tokens_of(teacher)
     if tokens != theirs:
         raise SpecError(

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 
 from finetune_api.served import SERVED_CHECK
-from finetune_api.training import Precision
 from finetune_artifacts import Store
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.files import write_atomic
 from finetune_trainer.data.dataset import load_splits, report
 from finetune_trainer.data.fetch import fetch_data
-from finetune_trainer.engine.model import load_base, load_tokenizer, pad_id
+from finetune_trainer.engine.model import computed_type, load_base, load_tokenizer, pad_id
 from finetune_trainer.engine.rows import held_out_rows
 from finetune_trainer.engine.scorer import HEAD
 from finetune_trainer.publish import check, export
@@ -40,8 +39,7 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
     threads = choose_threads(parameters, environment=os.environ.get("OMP_NUM_THREADS"), cpus=usable_cpus())
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    half = device.type == "cuda" and spec.training.precision is Precision.BF16
-    dtype = torch.bfloat16 if half else torch.float32
+    dtype = computed_type(spec, device)
     data = fetch_data(session.config, session.places.data, _ignore)
     tokenizer = load_tokenizer(base)
     splits = load_splits(session.config, data, tokenizer)

@@ -18,6 +18,8 @@ from finetune_trainer.methods.remember import memory_of
 class WithAdam:
     """The part of a Strategy that does not depend on where parameters lie."""
 
+    scale = 1.0
+
     def __init__(self, spec: FineTuneJobSpec, model: nn.Module, device: torch.device) -> None:
         """`device`: where the trainable parameters rest."""
         self.model = model
@@ -26,10 +28,15 @@ class WithAdam:
         self._optimizer = make_optimizer(spec, self._parameters, device)
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaled = loss if self.scale == 1.0 else loss * self.scale
+        scaled.backward()  # type: ignore[no-untyped-call]
 
     def _norm(self) -> torch.Tensor:
-        return nn.utils.get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        if self.scale != 1.0:
+            for gradient in gradients:
+                gradient.mul_(1.0 / self.scale)
+        return nn.utils.get_total_norm(gradients)
 
     def update(self, rate: float, max_norm: float, norm: torch.Tensor) -> None:
         nn.utils.clip_grads_with_norm_(self._parameters.values(), max_norm, norm)

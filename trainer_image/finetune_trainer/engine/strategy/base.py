@@ -26,6 +26,9 @@ class Strategy(Protocol):
     """Forward and backward passes communicate: every rank must make equally many."""
     spread: bool
     """Each rank holds, and saves, a part. Otherwise rank 0 saves for all."""
+    scale: float
+    """Losses are multiplied by it before the backward pass, gradients divided by it before their norm: a power of two,
+    so that nothing is rounded. 1 unless FP16 asks for more (`engine.loss_scale`)."""
 
     def precision(self) -> AbstractContextManager[Any]:
         """Around every forward pass."""

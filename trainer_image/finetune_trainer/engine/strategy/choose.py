@@ -65,7 +65,7 @@ def _inspected(folder: Path) -> ModelInfo:
 
 def build(choice: Choice, spec: FineTuneJobSpec, folder: Path, place: Place, *, ranks_per_node: int) -> Strategy:
     """On every rank, with torch's seed set: the model, its optimizer, and how they are spread."""
-    form = Form(model.keeps_half(spec, place.device), choice.recompute, candidates(spec, place.device))
+    form = Form(model.resting_type(spec, place.device), choice.recompute, candidates(spec, place.device))
     if choice.name not in CUTS_PARAMETERS:
         whole = model.build(spec, folder, place.device, form)
         return ZeRO(spec, choice.name, whole, place) if choice.name in ZERO_STAGES else DDP(spec, whole, place.device)

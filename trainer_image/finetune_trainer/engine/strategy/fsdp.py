@@ -23,6 +23,7 @@ from finetune_api.training import Precision
 from finetune_trainer.checkpoint.held import Held, first_element, local
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.context import Place
+from finetune_trainer.engine.model import COMPUTE
 from finetune_trainer.engine.strategy.adam import WithAdam
 
 
@@ -80,10 +81,10 @@ def _mesh(place: Place, ranks_per_node: int | None) -> DeviceMesh:
 
 
 def _mixed(precision: Precision) -> MixedPrecisionPolicy:
-    """Gathered and computed in bf16, kept, summed and updated in fp32."""
-    if precision is Precision.BF16:
-        return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    return MixedPrecisionPolicy()
+    """Gathered and computed in 16 bits, kept, summed and updated in fp32."""
+    if precision not in COMPUTE:
+        return MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(param_dtype=COMPUTE[precision], reduce_dtype=torch.float32)
 
 
 def _to_meta(model: nn.Module) -> None:

@@ -30,6 +30,7 @@ from finetune_trainer.engine.strategy import zero_start
 class ZeRO:
     lockstep = True
     spread = True
+    scale = 1.0
 
     def __init__(self, spec: FineTuneJobSpec, name: StrategyName, model: nn.Module, place: Place) -> None:
         """`model`: ZeRO1 and ZeRO2: whole, on every rank's device. ZeRO3: real weights on rank 0's CPU; on other ranks

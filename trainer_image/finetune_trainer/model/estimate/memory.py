@@ -14,7 +14,6 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA, MethodType
 from finetune_api.parallelism import ZERO_STAGES
 from finetune_api.retention import copies
-from finetune_api.training import Precision
 from finetune_trainer.model.estimate import quantized, teacher, zero
 from finetune_trainer.model.estimate.optimizer import state_bytes
 from finetune_trainer.model.estimate.setting import Setting
@@ -79,7 +78,7 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     """
     trained = trainable_parameters(model, spec)
     frozen = frozen_parameters(model, spec)
-    on_gpu, bf16 = spec.resources.gpus_per_node > 0, spec.training.precision is Precision.BF16
+    on_gpu, bf16 = spec.resources.gpus_per_node > 0, spec.training.precision.halved
     resting = HALF if on_gpu and bf16 and half_at_rest(spec) else FP32
     share = setting.shards
     offloaded = setting.offload and on_gpu
@@ -113,7 +112,7 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
 
 
 def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resting: int) -> int:
-    bf16 = spec.training.precision is Precision.BF16
+    bf16 = spec.training.precision.halved
     trained = trainable_parameters(model, spec)
     cast = HALF * _cast_parameters(model, spec, recompute=setting.recompute) if bf16 and resting == FP32 else 0
     cast += quantized.transient_bytes(model, spec)
@@ -140,14 +139,14 @@ def _cast_parameters(model: ModelInfo, spec: FineTuneJobSpec, *, recompute: bool
 
 def _residual(spec: FineTuneJobSpec) -> int:
     """Bytes of an element of what goes from layer to layer: that of the embeddings, which rest in half for adapters."""
-    half = spec.training.precision is Precision.BF16 and half_at_rest(spec) and spec.resources.gpus_per_node > 0
+    half = spec.training.precision.halved and half_at_rest(spec) and spec.resources.gpus_per_node > 0
     return HALF if half else FP32
 
 
 def activation_bytes(model: ModelInfo, spec: FineTuneJobSpec, *, positions: int, layers: int) -> int:
     """What autograd keeps of so many layers and of what stands around them, of this many tokens."""
     shape = Shape.of(model)
-    bf16 = spec.training.precision is Precision.BF16
+    bf16 = spec.training.precision.halved
     every = trains_all(spec)
     compute = HALF if bf16 else FP32
     residual = _residual(spec)
@@ -162,7 +161,7 @@ def activation_bytes(model: ModelInfo, spec: FineTuneJobSpec, *, positions: int,
 
 def _kept_inputs(model: ModelInfo, spec: FineTuneJobSpec, shape: Shape, residual: int) -> list[int]:
     """Per token, over all layers: the inputs that linear layers keep to compute the gradients of their weights."""
-    bf16 = spec.training.precision is Precision.BF16
+    bf16 = spec.training.precision.halved
     compute = HALF if bf16 else FP32
     targets = trained_modules(model, spec)
     kept: dict[tuple[str, str], int] = {}

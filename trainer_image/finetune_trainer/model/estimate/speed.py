@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.training import Precision
 from finetune_trainer.model.estimate import teacher
 from finetune_trainer.model.estimate.gpus import Gpu
 from finetune_trainer.model.estimate.optimizer import FP32, state_bytes
@@ -29,7 +28,7 @@ def tokens_per_second(model: ModelInfo, spec: FineTuneJobSpec, gpu: Gpu | None) 
     """Of one GPU; None where its peak is not known."""
     if gpu is None:
         return None
-    peak = gpu.half_flops if spec.training.precision is Precision.BF16 else gpu.full_flops
+    peak = gpu.half_flops if spec.training.precision.halved else gpu.full_flops
     return None if peak is None else UTILISATION * peak / flops_per_token(model, spec, length=spec.data.max_length)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import objective_of
 from finetune_api.objective_distill import DivergenceType
-from finetune_api.training import Precision
 from finetune_trainer.model.estimate.shapes import Shape
 from finetune_trainer.model.inspect import ModelInfo
 
@@ -22,7 +21,7 @@ def weight_bytes(model: ModelInfo, spec: FineTuneJobSpec) -> int:
     """In the precision of training on a GPU, in fp32 on a CPU."""
     if model.teacher is None:
         return 0
-    half = spec.resources.gpus_per_node > 0 and spec.training.precision is Precision.BF16
+    half = spec.resources.gpus_per_node > 0 and spec.training.precision.halved
     return (HALF if half else FP32) * model.teacher.parameters
 
 

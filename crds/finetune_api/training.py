@@ -123,6 +123,7 @@ class Precision(StrEnum):
 class ActivationCheckpointing(StrEnum):
     AUTO = "Auto"
     NONE = "None"
+    SELECTIVE = "Selective"
     FULL = "Full"
 
 
@@ -238,7 +239,9 @@ class Training(ApiModel):
         ActivationCheckpointing,
         Field(
             description="Full: a layer keeps its input only and computes the rest again in the backward pass, for "
-            "about a third more time. Auto: None where it fits by the memory estimate. The model comes out the same."
+            "about a third more time. Selective: it keeps the results of its large matrix products and of attention, "
+            "too, and computes again what is cheap. Auto: the first of None, Selective and Full that fits by the "
+            "memory estimate. The model comes out the same."
         ),
     ] = ActivationCheckpointing.AUTO
     on_nan: Annotated[

@@ -10,6 +10,7 @@ import torch
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.parallelism import StrategyName
+from finetune_api.training import ActivationCheckpointing
 from finetune_artifacts import open_store
 from finetune_trainer.engine import model as models
 from finetune_trainer.engine.batch import Batch
@@ -38,7 +39,7 @@ class Case:
     rank: int = 8
     targets: str = "AllLinear"
     precision: str = "FP32"
-    recompute: bool = False
+    recompute: str = "None"
     distill: str | None = None
     """Its loss; the teacher is as large as the student."""
     weight: str = "1"
@@ -51,7 +52,7 @@ class Case:
             f"{method}, {self.precision}, hidden {self.hidden}, {self.layers} layers, {self.heads}/{self.keys} heads, "
             f"inner {self.inner}, vocabulary {self.vocabulary}, {self.micro_batch}x{self.length} tokens, "
             f"accumulation {self.accumulation}"
-            + (", activations computed again" if self.recompute else "")
+            + (f", activations computed again ({self.recompute})" if self.recompute != "None" else "")
             + (f", distilled by {self.distill} with weight {self.weight}" if self.distill else "")
             + (f" from {self.top_k} answers" if self.top_k else "")
         )
@@ -100,7 +101,7 @@ def estimated(case: Case, root: Path) -> Parts:
         micro_batch=case.micro_batch,
         accumulation=case.accumulation,
         length=case.length,
-        recompute=case.recompute,
+        recompute=ActivationCheckpointing(case.recompute),
     )
     model = inspect_model(store, list(store.list()))
     return memory(
@@ -119,7 +120,11 @@ def measured(case: Case, root: Path) -> int:
     spec, cpu = spec_of(case, root), torch.device("cpu")
     live = Live()
     with live:
-        strategy = DDP(spec, models.build(spec, root / "base", cpu, models.Form(recompute=case.recompute)), cpu)
+        strategy = DDP(
+            spec,
+            models.build(spec, root / "base", cpu, models.Form(recompute=ActivationCheckpointing(case.recompute))),
+            cpu,
+        )
         live.count(strategy.model.parameters())
         live.count(strategy.model.buffers())
         objective = objectives.choose(spec)

@@ -35,9 +35,9 @@ def in_bf16(strategy: str, method: str) -> dict[str, Any]:
     return {**wanted, "training": {**wanted["training"], "precision": "BF16"}}
 
 
-def computed_again(strategy: str, method: str) -> dict[str, Any]:
+def computed_again(strategy: str, method: str, how: str = "Full") -> dict[str, Any]:
     wanted = changes(strategy, method)
-    return {**wanted, "training": {**wanted["training"], "activationCheckpointing": "Full"}}
+    return {**wanted, "training": {**wanted["training"], "activationCheckpointing": how}}
 
 
 def stopped_everywhere(ranks: Ranks, run: str, wanted: dict[str, Any]) -> None:
@@ -54,6 +54,7 @@ def two_ranks(ranks: Ranks) -> None:
             for micro in MICRO:
                 stopped_everywhere(ranks, f"{strategy}-{method}-{micro}", changes(strategy, method, micro))
             ranks.train(f"again-{strategy}-{method}", 1, computed_again(strategy, method))
+    ranks.train("selective-FSDP-lora", 1, computed_again("FSDP", "lora", "Selective"))
     ranks.train("offload", 1, changes("FSDP", "lora", offload=True))
     for method in METHODS:
         ranks.train(f"bf16-DDP-{method}", 1, in_bf16("DDP", method))

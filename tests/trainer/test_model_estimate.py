@@ -14,7 +14,13 @@ from finetune_api.parallelism import StrategyName
 from finetune_api.running import Resources
 from finetune_artifacts import open_store
 from finetune_trainer.engine.plan import plan_batches
-from finetune_trainer.model.estimate.choose import choose_strategy, nearest_fits, setting_for
+from finetune_trainer.model.estimate.choose import (
+    RECOMPUTED,
+    choose_setting,
+    choose_strategy,
+    nearest_fits,
+    setting_for,
+)
 from finetune_trainer.model.estimate.gpus import find_gpu
 from finetune_trainer.model.estimate.judge import Judgement, judge
 from finetune_trainer.model.estimate.memory import memory
@@ -204,6 +210,19 @@ def test_auto_computes_activations_again_only_where_they_do_not_fit() -> None:
     assert (roomy.fits, tight.fits) == ("True", "True")
     assert "computed again" not in (roomy.strategy_why or "")
     assert "computed again" in (tight.strategy_why or "")
+
+
+def test_auto_computes_cheap_activations_again_before_it_computes_all_again() -> None:
+    found, spec = llama_8b(), big(micro=4)
+    sizes: dict[str, Any] = {"world": 1, "per_node": 1, "micro_batch": 4, "accumulation": 1}
+    plain = setting_for(spec, StrategyName.DDP, **sizes)
+    needed = {how: memory(found, spec, replace(plain, recompute=how)).total for how in RECOMPUTED}
+    selective, full = RECOMPUTED
+    assert memory(found, spec, plain).total > needed[selective] > needed[full]
+    for capacity, wanted in ((needed[selective], selective), (needed[selective] - 1, full)):
+        chosen, why = choose_setting(found, spec, **sizes, capacity=capacity, on_gpu=True)
+        assert chosen.recompute is wanted
+        assert "computed again" in why
 
 
 def test_one_gpu_cannot_hold_8b_full_whatever_the_micro_batch() -> None:

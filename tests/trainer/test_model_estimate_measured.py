@@ -30,9 +30,11 @@ CASES = (
     Case(layers=2, vocabulary=16_000, distill="ReverseKL", weight="0.5"),
     Case(layers=2, vocabulary=16_000, distill="JSD", weight="0.5"),
     Case(layers=2, vocabulary=16_000, distill="ForwardKL", top_k=16),
-    Case(layers=8, recompute=True),
-    Case(layers=8, recompute=True, precision="BF16"),
-    Case(layers=8, full=True, recompute=True, accumulation=2),
+    Case(layers=8, recompute="Full"),
+    Case(layers=8, recompute="Full", precision="BF16"),
+    Case(layers=8, full=True, recompute="Full", accumulation=2),
+    Case(layers=8, keys=1, recompute="Selective", precision="BF16"),
+    Case(layers=8, full=True, recompute="Selective", accumulation=2),
 )
 
 

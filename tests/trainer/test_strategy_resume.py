@@ -156,6 +156,12 @@ def test_activations_computed_again_change_nothing(results: Results, strategy: s
         assert again[what] == kept[what], what
 
 
+def test_cheap_activations_computed_again_change_nothing_where_weights_are_cut(results: Results) -> None:
+    again, kept = results["selective-FSDP-lora-1"], results["FSDP-lora-accumulated-whole-1"]
+    for what in ("digest", "optimizer", "losses", "norms"):
+        assert again[what] == kept[what], what
+
+
 def test_offloading_changes_where_it_rests_not_what_it_learns(results: Results) -> None:
     reference = results["FSDP-lora-accumulated-whole-1"]
     assert results["offload-1"]["losses"] == reference["losses"]

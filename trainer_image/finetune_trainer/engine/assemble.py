@@ -228,7 +228,7 @@ def _describe(config: RunConfig, plan: BatchPlan, strategy: Strategy, choice: Ch
         method=config.spec.method.type,
         strategy=choice.name,
         why=choice.why,
-        activationCheckpointing="Full" if choice.recompute else "None",
+        activationCheckpointing=choice.recompute,
         parameters=sum(elements(p) for p in net.parameters()),
         trainable=sum(elements(p) for p in model.trainable(net)),
         attention=attention_of(net),

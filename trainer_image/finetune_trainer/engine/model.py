@@ -18,7 +18,7 @@ from torch import nn
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import scores
-from finetune_api.training import Precision
+from finetune_api.training import ActivationCheckpointing, Precision
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.attention import first_supported
 from finetune_trainer.engine.recompute import recompute_layers
@@ -80,7 +80,7 @@ class Form:
 
     resting: torch.dtype = torch.float32
     """Of the weights that are not trained."""
-    recompute: bool = False
+    recompute: ActivationCheckpointing = ActivationCheckpointing.NONE
     attention: tuple[str, ...] = ANY_ATTENTION
     """transformers' names, the first that the model can do."""
 
@@ -113,8 +113,7 @@ def _adapted(spec: FineTuneJobSpec, model: nn.Module, form: Form) -> nn.Module:
     model = method_of(spec.method).apply(model)
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
-    if form.recompute:
-        recompute_layers(model)
+    recompute_layers(model, form.recompute)
     return model
 
 

@@ -20,7 +20,7 @@ from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.engine.strategy.ddp import DDP
 from finetune_trainer.engine.strategy.fsdp import FSDP
 from finetune_trainer.engine.strategy.zero import ZeRO
-from finetune_trainer.model.estimate.choose import choose_setting, without_estimate
+from finetune_trainer.model.estimate.choose import choose_setting, settled_recompute, without_estimate
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 
 
@@ -28,8 +28,8 @@ from finetune_trainer.model.inspect import ModelInfo, inspect_model
 class Choice:
     name: StrategyName
     why: str
-    recompute: bool = False
-    """Layers keep their input only (activation checkpointing)."""
+    recompute: ActivationCheckpointing = ActivationCheckpointing.NONE
+    """None, Selective or Full."""
 
 
 def choose(
@@ -44,7 +44,7 @@ def choose(
     on_gpu = place.device.type == "cuda"
     settled = without_estimate(spec, world=place.world_size, on_gpu=on_gpu)
     if settled is not None and not on_gpu:
-        return Choice(*settled, spec.training.activation_checkpointing is ActivationCheckpointing.FULL)
+        return Choice(*settled, settled_recompute(spec))
     setting, why = choose_setting(
         replace(_inspected(folder), teacher=_inspected(teacher) if teacher else None),
         spec,

@@ -19,6 +19,8 @@ from finetune_trainer.model.inspect import ModelInfo
 from finetune_trainer.model.quantity import human_bytes
 
 MOST_SUGGESTIONS = 4
+RECOMPUTED = (ActivationCheckpointing.SELECTIVE, ActivationCheckpointing.FULL)
+"""The cheaper one first."""
 _SHORTEST = 256
 
 
@@ -35,8 +37,14 @@ def setting_for(
         micro_batch=micro_batch,
         accumulation=accumulation,
         length=spec.data.max_length,
-        recompute=spec.training.activation_checkpointing is ActivationCheckpointing.FULL,
+        recompute=settled_recompute(spec),
     )
+
+
+def settled_recompute(spec: FineTuneJobSpec) -> ActivationCheckpointing:
+    """What the spec says; None where it leaves that to the estimate."""
+    wanted = spec.training.activation_checkpointing
+    return ActivationCheckpointing.NONE if wanted is ActivationCheckpointing.AUTO else wanted
 
 
 def whole_for(spec: FineTuneJobSpec) -> str | None:
@@ -120,8 +128,11 @@ def choose_setting(
     auto = spec.training.activation_checkpointing is ActivationCheckpointing.AUTO
     if not auto or not on_gpu or capacity is None or memory(model, spec, setting).total <= capacity:
         return setting, why
-    again = replace(setting, recompute=True)
-    return again, f"{why}; activations are computed again to need {human_bytes(memory(model, spec, again).total)}"
+    selective, full = (replace(setting, recompute=how) for how in RECOMPUTED)
+    needed = memory(model, spec, selective).total
+    if needed <= capacity:
+        return selective, f"{why}; cheap activations are computed again to need {human_bytes(needed)}"
+    return full, f"{why}; activations are computed again to need {human_bytes(memory(model, spec, full).total)}"
 
 
 def nearest_fits(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, capacity: int) -> list[str]:
@@ -143,10 +154,13 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
     while micro >= 1:
         yield "micro", f"training.microBatchSize: {micro}", spec, _micro(setting, micro)
         micro //= 2
-    if not setting.recompute:
-        full = "training.activationCheckpointing: Full"
-        yield "recompute", full, spec, replace(setting, recompute=True)
-        yield "recompute", f"{one}{full}", spec, replace(smallest, recompute=True)
+    for how in RECOMPUTED if setting.recompute is ActivationCheckpointing.NONE else ():
+        words = f"training.activationCheckpointing: {how}"
+        yield "recompute", words, spec, replace(setting, recompute=how)
+    if setting.recompute is not ActivationCheckpointing.FULL:
+        full = ActivationCheckpointing.FULL
+        words = f"{one}training.activationCheckpointing: {full}"
+        yield "recompute", words, spec, replace(smallest, recompute=full)
     whole = whole_for(spec)
     cut = on_gpu and spec.training.optimizer.type not in WHOLE_STATE and whole is None
     if setting.strategy not in CUTS_PARAMETERS and setting.world > 1 and cut:

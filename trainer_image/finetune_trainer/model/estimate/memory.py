@@ -14,7 +14,9 @@ from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA, MethodType
 from finetune_api.parallelism import ZERO_STAGES
 from finetune_api.retention import copies
+from finetune_api.training import ActivationCheckpointing
 from finetune_trainer.model.estimate import quantized, teacher, zero
+from finetune_trainer.model.estimate.kept import kept_elements
 from finetune_trainer.model.estimate.optimizer import state_bytes
 from finetune_trainer.model.estimate.setting import Setting
 from finetune_trainer.model.estimate.shapes import (
@@ -87,10 +89,13 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     logits = logit_bytes(model, positions=positions) + teacher.logit_bytes(model, spec, positions=positions)
     layers = Shape.of(model).layers
     activations = activation_bytes(model, spec, positions=positions, layers=layers)
-    if setting.recompute:
+    if setting.recompute is not ActivationCheckpointing.NONE:
         # One layer is computed again at a time, and by then the logits are gone.
-        inputs = layers * positions * Shape.of(model).hidden * _residual(spec)
-        activations = inputs + max(0, activation_bytes(model, spec, positions=positions, layers=1) - logits)
+        again = max(0, activation_bytes(model, spec, positions=positions, layers=1) - logits)
+        kept = layers * Shape.of(model).hidden * _residual(spec)
+        if setting.recompute is ActivationCheckpointing.SELECTIVE:
+            kept += kept_elements(model, spec) * (HALF if bf16 else FP32)
+        activations = positions * kept + again
     if setting.strategy in ZERO_STAGES:
         weights, gradients, optimizer = zero.state(model, spec, setting, resting=resting, offloaded=offloaded)
     else:
@@ -114,7 +119,8 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
 def _buffers(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting, *, resting: int) -> int:
     bf16 = spec.training.precision.halved
     trained = trainable_parameters(model, spec)
-    cast = HALF * _cast_parameters(model, spec, recompute=setting.recompute) if bf16 and resting == FP32 else 0
+    again = setting.recompute is not ActivationCheckpointing.NONE
+    cast = HALF * _cast_parameters(model, spec, recompute=again) if bf16 and resting == FP32 else 0
     cast += quantized.transient_bytes(model, spec)
     if setting.strategy in ZERO_STAGES:
         return zero.buffers(model, spec, setting, resting=resting) + cast

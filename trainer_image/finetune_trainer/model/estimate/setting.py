@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_api.parallelism import StrategyName
+from finetune_api.training import ActivationCheckpointing
 
 
 @dataclass(frozen=True)
@@ -19,5 +20,5 @@ class Setting:
     micro_batch: int
     accumulation: int
     length: int
-    recompute: bool = False
-    """Layers keep their input only (activation checkpointing)."""
+    recompute: ActivationCheckpointing = ActivationCheckpointing.NONE
+    """None, Selective or Full."""

@@ -137,16 +137,18 @@ def serving(engine: FakeEngine) -> Iterator[FakeEngine]:
                 engine.asked.append((self.path, body))
                 fault = engine.faults.pop(0) if engine.faults else engine.always
             try:
+                status, document = (0, {}) if fault else engine.reply(self.path, body)
+            finally:
+                # Once it is sent, the client may ask again before this thread goes on.
+                with lock:
+                    now[0] -= 1
+            try:
                 if fault is not None:
                     fault(self)
                 else:
-                    status, document = engine.reply(self.path, body)
                     send(self, status, json.dumps(document).encode())
             except OSError:
                 pass  # the client did not wait
-            finally:
-                with lock:
-                    now[0] -= 1
 
         do_GET = do_POST = _answer
 

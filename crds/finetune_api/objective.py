@@ -150,6 +150,11 @@ def scores(spec: HasObjective) -> bool:
     return objective_of(spec).type is ObjectiveType.REWARD
 
 
+def rows_per_record(spec: HasObjective) -> int:
+    """A pair of answers is two rows of a batch."""
+    return 2 if objective_of(spec).type in (ObjectiveType.DPO, ObjectiveType.REWARD) else 1
+
+
 def needs_whole(spec: HasObjective) -> str | None:
     """Why parameters are not cut over GPUs; None where they may be."""
     return WHOLE if scores(spec) else None

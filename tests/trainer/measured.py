@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import rows_per_record
 from finetune_api.parallelism import StrategyName
 from finetune_api.training import ActivationCheckpointing
 from finetune_artifacts import open_store
@@ -43,6 +44,8 @@ class Case:
     distill: str | None = None
     """Its loss; the teacher is as large as the student."""
     weight: str = "1"
+    objective: str | None = None
+    """Of pairs: DPO or Reward."""
     top_k: int | None = None
     """By so many answers of a teacher instead of the teacher."""
 
@@ -54,12 +57,15 @@ class Case:
             f"accumulation {self.accumulation}"
             + (f", activations computed again ({self.recompute})" if self.recompute != "None" else "")
             + (f", distilled by {self.distill} with weight {self.weight}" if self.distill else "")
+            + (f", {self.objective}" if self.objective else "")
             + (f" from {self.top_k} answers" if self.top_k else "")
         )
 
 
 def save(case: Case, folder: Path) -> Path:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     config = LlamaConfig(
         vocab_size=case.vocabulary,
@@ -72,7 +78,8 @@ def save(case: Case, folder: Path) -> Path:
         tie_word_embeddings=False,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    (folder / "tokenizer.json").write_text("{}")
+    tokenizer = Tokenizer(WordLevel({"<pad>": 0}, unk_token="<pad>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
     return folder
 
 
@@ -88,6 +95,8 @@ def spec_of(case: Case, root: Path) -> FineTuneJobSpec:
         source = {"topK" if case.top_k else "teacher": {"uri": f"file://{root}/base"}}
         settings = {**source, "loss": case.distill, "weight": case.weight}
         changes["objective"] = {"type": "Distill", "distill": settings}
+    if case.objective:
+        changes["objective"] = {"type": case.objective}
     return small.config(root, changes).spec
 
 
@@ -134,10 +143,12 @@ def measured(case: Case, root: Path) -> int:
         for _ in range(2):
             live.peak = live.now
             for index in range(case.accumulation):
-                ids = torch.randint(case.vocabulary, (case.micro_batch, case.length))
+                ids = torch.randint(case.vocabulary, (case.micro_batch * rows_per_record(spec), case.length))
                 batch = Batch(ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
                 if case.top_k:
                     batch = answered(batch, case.top_k, case.vocabulary)
+                if case.objective == "DPO" and case.full:
+                    batch = replace(batch, reference_b=torch.zeros(len(ids)))
                 with strategy.precision():
                     loss = objective.sums(strategy.model, batch).loss
                 strategy.backward(loss, last=index == case.accumulation - 1)

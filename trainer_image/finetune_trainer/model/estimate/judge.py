@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from finetune_api.duration import parse_duration
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import rows_per_record
 from finetune_api.reports import Estimate, MemoryParts
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.model.estimate.choose import choose_setting, nearest_fits
@@ -49,7 +50,7 @@ def judge(model: ModelInfo, spec: FineTuneJobSpec, plan: BatchPlan) -> Judgement
     speed = tokens_per_second(model, spec, find_gpu(resources)) if on_gpu else None
     step = None
     if speed is not None:
-        step = plan.global_batch * spec.data.max_length / (speed * plan.world_size)
+        step = plan.global_batch * rows_per_record(spec) * spec.data.max_length / (speed * plan.world_size)
     size, notice = checkpoint_bytes(model, spec), parse_duration(spec.checkpoint.notice)
     promise = notice_fits(size, step, notice)
     estimate = Estimate(

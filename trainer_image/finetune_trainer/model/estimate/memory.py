@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import LoRA, MethodType
+from finetune_api.objective import rows_per_record, scores
 from finetune_api.parallelism import ZERO_STAGES
 from finetune_api.retention import copies
 from finetune_api.training import ActivationCheckpointing
@@ -85,8 +86,9 @@ def memory(model: ModelInfo, spec: FineTuneJobSpec, setting: Setting) -> Parts:
     share = setting.shards
     offloaded = setting.offload and on_gpu
     state = 0 if offloaded else 1
-    positions = setting.micro_batch * setting.length
-    logits = logit_bytes(model, positions=positions) + teacher.logit_bytes(model, spec, positions=positions)
+    positions = setting.micro_batch * setting.length * rows_per_record(spec)
+    logits = 0 if scores(spec) else logit_bytes(model, positions=positions)
+    logits += teacher.logit_bytes(model, spec, positions=positions)
     layers = Shape.of(model).layers
     activations = activation_bytes(model, spec, positions=positions, layers=layers)
     if setting.recompute is not ActivationCheckpointing.NONE:

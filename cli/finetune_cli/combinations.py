@@ -22,11 +22,20 @@ _SOURCE = {"uri": "file:///records"}
 _METHOD_BLOCKS: Mapping[MethodType, Part] = {MethodType.FREEZE: {"freeze": {"lastLayers": 1}}}
 _OBJECTIVE_BLOCKS: Mapping[ObjectiveType, Part] = {
     ObjectiveType.DISTILL: {"distill": {"teacher": {"uri": "file:///teacher"}}},
+    ObjectiveType.CLASSIFICATION: {"classification": {"labels": ["no", "yes"]}},
+    ObjectiveType.GRPO: {"grpo": {"rewards": [{"type": "ExactMatch"}]}},
+    ObjectiveType.RLOO: {"rloo": {"rewards": [{"type": "ExactMatch"}]}},
+}
+_BESIDE: Mapping[ObjectiveType, Part] = {
+    objective: {"data": {"train": [_SOURCE], "onOverflow": "Drop"}}
+    for objective in (ObjectiveType.GRPO, ObjectiveType.RLOO)
 }
 """What a choice cannot do without."""
 
 METHODS: Choices = {str(m): {"method": {"type": str(m), **_METHOD_BLOCKS.get(m, {})}} for m in KNOWN}
-OBJECTIVES: Choices = {str(o): {"objective": {"type": str(o), **_OBJECTIVE_BLOCKS.get(o, {})}} for o in ObjectiveType}
+OBJECTIVES: Choices = {
+    str(o): {"objective": {"type": str(o), **_OBJECTIVE_BLOCKS.get(o, {})}, **_BESIDE.get(o, {})} for o in ObjectiveType
+}
 STRATEGIES: Choices = {
     str(s): {"parallelism": {"strategy": str(s)}} for s in StrategyName if s is not StrategyName.AUTO
 }

@@ -18,6 +18,9 @@ from finetune_api.retention import RETENTION_RULES
 FULL, MERGED, ADAPTER = "Full", "Merged", "Adapter"
 SCORER = "Scorer"
 """A whole model with a head of one output (objective Reward)."""
+CLASSIFIER = "Classifier"
+"""A whole model with an output per label (objective Classification)."""
+WRITES_NOTHING = (SCORER, CLASSIFIER)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class DataFormat(StrEnum):
     PROMPT_COMPLETION = "PromptCompletion"
     TEXT = "Text"
     PREFERENCE = "Preference"
+    LABELED = "Labeled"
 
 
 class TextUnit(StrEnum):

@@ -96,7 +96,7 @@ class Lineage(WireModel):
 
 class ModelManifest(WireModel):
     format: int = 1
-    kind: Annotated[str, Field(pattern=r"^(Merged|Adapter|Full|Scorer)$")]
+    kind: Annotated[str, Field(pattern=r"^(Merged|Adapter|Full|Scorer|Classifier)$")]
     digest: Digest
     """sha256 over the sorted file records: the identity of the published model."""
     files: Annotated[list[FileRecord], Field(min_length=1)]

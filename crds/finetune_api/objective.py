@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Protocol
 
 from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
+from finetune_api.objective_classification import ClassificationSettings, Problem
 from finetune_api.objective_distill import DistillSettings, Teacher
 from finetune_api.objective_kto import KTOSettings
-from finetune_api.objective_reward import WHOLE, RewardSettings
+from finetune_api.objective_policy import GRPOSettings, PolicySettings, RLOOSettings
+from finetune_api.objective_reward import RewardSettings
 from finetune_api.publishing import Metric
 from finetune_api.storage import Stored
 
@@ -23,6 +26,9 @@ class ObjectiveType(StrEnum):
     DISTILL = "Distill"
     KTO = "KTO"
     REWARD = "Reward"
+    CLASSIFICATION = "Classification"
+    GRPO = "GRPO"
+    RLOO = "RLOO"
 
 
 class DPOLoss(StrEnum):
@@ -88,6 +94,19 @@ class Objective(ApiModel):
                 "!has(self.reward) || self.type == 'Reward'",
                 "the reward block belongs to type Reward; remove it or set type: Reward",
             ),
+            cel(
+                "has(self.classification) == (self.type == 'Classification')",
+                "the classification block belongs to type Classification, which needs it for its labels; set both, "
+                "or neither",
+            ),
+            cel(
+                "has(self.grpo) == (self.type == 'GRPO')",
+                "the grpo block belongs to type GRPO, which needs it for its rewards; set both, or neither",
+            ),
+            cel(
+                "has(self.rloo) == (self.type == 'RLOO')",
+                "the rloo block belongs to type RLOO, which needs it for its rewards; set both, or neither",
+            ),
         )
     )
 
@@ -97,13 +116,17 @@ class Objective(ApiModel):
             description="SFT: write the answers of the records. Pretrain: continue raw text (format Text). DPO: prefer "
             "the chosen of two answers (format Preference). KTO: learn from single answers rated good or bad "
             "(format Preference, with prompt, completion and label). Distill: answer as a larger model does. "
-            "Reward: score answers, the chosen of two higher."
+            "Reward: score answers, the chosen of two higher. Classification: sort texts by labels (format Labeled). "
+            "GRPO, RLOO: write answers, and learn from their rewards."
         ),
     ] = ObjectiveType.SFT
     dpo: DPOSettings | None = None
     kto: KTOSettings | None = None
     reward: RewardSettings | None = None
     distill: DistillSettings | None = None
+    classification: ClassificationSettings | None = None
+    grpo: GRPOSettings | None = None
+    rloo: RLOOSettings | None = None
 
 
 class HasObjective(Protocol):
@@ -138,6 +161,9 @@ MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {
     ObjectiveType.DPO: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
     ObjectiveType.REWARD: (Metric.LOSS, Metric.PREFERENCE_ACCURACY, Metric.REWARD_MARGIN),
     ObjectiveType.KTO: (Metric.LOSS, Metric.RATING_ACCURACY, Metric.REWARD_MARGIN),
+    ObjectiveType.CLASSIFICATION: (Metric.LOSS, Metric.ACCURACY, Metric.F1),
+    ObjectiveType.GRPO: (Metric.REWARD,),
+    ObjectiveType.RLOO: (Metric.REWARD,),
 }
 """What held-out records are measured by, and a gate can ask for."""
 
@@ -145,16 +171,52 @@ BESIDE_THE_BASE = (ObjectiveType.DPO, ObjectiveType.KTO)
 """Those whose loss compares the model with its base."""
 
 
+@dataclass(frozen=True)
+class Head:
+    """Of a model that gives numbers for a text, in place of the one that writes."""
+
+    labels: tuple[str, ...] = ()
+    """One output each; none: a single output, the score."""
+    problem: Problem | None = None
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels) or 1
+
+
+def head_of(spec: HasObjective) -> Head | None:
+    """None for a model that writes."""
+    objective = objective_of(spec)
+    if objective.classification is not None:
+        return Head(tuple(objective.classification.labels), objective.classification.problem)
+    return Head() if objective.type is ObjectiveType.REWARD else None
+
+
 def scores(spec: HasObjective) -> bool:
-    """Whether the model gives one number for a text, and writes none."""
-    return objective_of(spec).type is ObjectiveType.REWARD
+    """Whether the model gives numbers for a text, and writes none."""
+    return head_of(spec) is not None
+
+
+def policy_of(spec: HasObjective) -> PolicySettings | None:
+    """Of an objective that learns from what the model writes."""
+    objective = objective_of(spec)
+    return objective.grpo or objective.rloo
 
 
 def rows_per_record(spec: HasObjective) -> int:
-    """A pair of answers is two rows of a batch."""
+    """A pair of answers is two rows of a batch, a prompt as many as there are answers to it."""
+    if (policy := policy_of(spec)) is not None:
+        return policy.generations
     return 2 if objective_of(spec).type in (ObjectiveType.DPO, ObjectiveType.REWARD) else 1
+
+
+def new_tokens(spec: HasObjective) -> int:
+    """What a row can grow by beyond `data.maxLength`."""
+    policy = policy_of(spec)
+    return policy.max_new_tokens if policy else 0
 
 
 def needs_whole(spec: HasObjective) -> str | None:
     """Why parameters are not cut over GPUs; None where they may be."""
-    return WHOLE if scores(spec) else None
+    whole = scores(spec) or policy_of(spec) is not None
+    return f"objective {objective_of(spec).type} has been proven under DDP only" if whole else None

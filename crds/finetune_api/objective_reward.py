@@ -24,6 +24,3 @@ class RewardSettings(ApiModel):
         ]
         | None
     ) = None
-
-
-WHOLE = "objective Reward has been proven under DDP only"

@@ -49,6 +49,91 @@ def beside_the_base(objective: str) -> tuple[Rule, ...]:
     )
 
 
+def with_a_head_of_its_own(objective: str, model: str, nothing: str) -> tuple[Rule, ...]:
+    """Of objectives whose model gives numbers for a text; it is called `model`, and a base has no `nothing`."""
+    return (
+        cel(
+            unless(objective) + "!has(self.method) || self.method.type in ['FullFineTune', 'LoRA']",
+            f"{objective} trains a head of its own, which has been proven with LoRA and FullFineTune; "
+            "set method.type to one",
+            ".method.type",
+        ),
+        cel(
+            unless(objective) + "!has(self.method) || !has(self.method.lora) || "
+            "((!has(self.method.lora.init) || !(self.method.lora.init in ['PiSSA', 'OLoRA'])) && "
+            "(!has(self.method.lora.modulesToSave) || self.method.lora.modulesToSave.size() == 0))",
+            f"{objective} has not been proven with lora.init PiSSA and OLoRA, nor with lora.modulesToSave; remove them",
+            ".method.lora",
+        ),
+        cel(
+            unless(objective) + "self.parallelism.strategy in ['Auto', 'DDP']",
+            f"{objective} has been proven under DDP only; set parallelism.strategy: DDP or Auto",
+            ".parallelism.strategy",
+        ),
+        cel(
+            unless(objective) + "self.output.merge",
+            f"{model} is published whole; remove output.merge: false",
+            ".output.merge",
+        ),
+        cel(
+            unless(objective) + "!has(self.publish.servedCheck.enabled) || !self.publish.servedCheck.enabled",
+            f"{model} writes nothing that a serving image could be asked for; remove publish.servedCheck.enabled",
+            ".publish.servedCheck.enabled",
+        ),
+        cel(
+            unless(objective) + "!self.evaluation.gate.exists(g, has(g.relativeTo))",
+            f"the base model has no {nothing} to compare with; set max or min in evaluation.gate instead of relativeTo",
+            ".evaluation.gate",
+        ),
+    )
+
+
+def learns_from_rewards(objective: str, block: str) -> tuple[Rule, ...]:
+    return (
+        rows_alone(objective, "prompts that are answered in training"),
+        cel(
+            unless(objective) + "!has(self.data.trainOn)",
+            f"{objective} learns from the answers that the model writes; remove data.trainOn",
+            ".data.trainOn",
+        ),
+        cel(
+            unless(objective) + "self.data.onOverflow in ['Drop', 'Error']",
+            "answers are checked against the record's own, which must not be cut off; set data.onOverflow: Drop or "
+            "Error",
+            ".data.onOverflow",
+        ),
+        cel(
+            unless(objective) + "!has(self.method) || self.method.type in ['FullFineTune', 'LoRA', 'QLoRA', 'DoRA']",
+            f"{objective} has been proven with LoRA, QLoRA, DoRA and FullFineTune; set method.type to one",
+            ".method.type",
+        ),
+        cel(
+            unless(objective) + f"!has(self.objective.{block}) || self.objective.{block}.beta.matches('^0([.]0*)?$') "
+            "|| (has(self.method) && self.method.type in ['LoRA', 'QLoRA', 'DoRA'] && (!has(self.method.lora) || "
+            "!has(self.method.lora.init) || !(self.method.lora.init in ['PiSSA', 'OLoRA'])))",
+            f"objective.{block}.beta compares with the base model, which is there with LoRA, QLoRA and DoRA only (not "
+            'with lora.init PiSSA and OLoRA); set method.type: LoRA, or beta: "0"',
+            f".objective.{block}.beta",
+        ),
+        cel(
+            unless(objective) + "!has(self.training.regularization) || !has(self.training.regularization.neftuneAlpha)",
+            f"NEFTune has not been proven with {objective}; remove training.regularization.neftuneAlpha",
+            ".training.regularization",
+        ),
+        cel(
+            unless(objective) + "self.training.onSpike == 'Ignore'",
+            f"{objective} learns most from the rare batches whose gradient stands out, and its loss is near 0 by "
+            "construction; remove training.onSpike",
+            ".training.onSpike",
+        ),
+        cel(
+            unless(objective) + "self.parallelism.strategy in ['Auto', 'DDP']",
+            f"{objective} has been proven under DDP only; set parallelism.strategy: DDP or Auto",
+            ".parallelism.strategy",
+        ),
+    )
+
+
 DPO_RULES = (rows_alone("DPO", "pairs of answers"), *beside_the_base("DPO"), not_under_zero("DPO"))
 DISTILL_RULES = (
     cel(
@@ -70,39 +155,30 @@ KTO_RULES = (
     *beside_the_base("KTO"),
     not_under_zero("KTO"),
 )
-REWARD_RULES = (
-    rows_alone("Reward", "pairs of answers"),
+
+REWARD_RULES = (rows_alone("Reward", "pairs of answers"), *with_a_head_of_its_own("Reward", "a reward model", "scores"))
+CLASSIFICATION_RULES = (
+    rows_alone("Classification", "labeled texts"),
     cel(
-        unless("Reward") + "!has(self.method) || self.method.type in ['FullFineTune', 'LoRA']",
-        "Reward trains a head of its own, which has been proven with LoRA and FullFineTune; set method.type to one",
-        ".method.type",
+        unless("Classification") + "!has(self.data.trainOn)",
+        "Classification learns a text's label and none of its words; remove data.trainOn",
+        ".data.trainOn",
     ),
     cel(
-        unless("Reward") + "!has(self.method) || !has(self.method.lora) || "
-        "((!has(self.method.lora.init) || !(self.method.lora.init in ['PiSSA', 'OLoRA'])) && "
-        "(!has(self.method.lora.modulesToSave) || self.method.lora.modulesToSave.size() == 0))",
-        "Reward has not been proven with lora.init PiSSA and OLoRA, nor with lora.modulesToSave; remove them",
-        ".method.lora",
+        unless("Classification") + "self.data.onOverflow != 'Split'",
+        "a label belongs to a whole text; set data.onOverflow: Truncate, Drop or Error",
+        ".data.onOverflow",
     ),
-    cel(
-        unless("Reward") + "self.parallelism.strategy in ['Auto', 'DDP']",
-        "Reward has been proven under DDP only; set parallelism.strategy: DDP or Auto",
-        ".parallelism.strategy",
-    ),
-    cel(
-        unless("Reward") + "self.output.merge",
-        "a reward model is published whole; remove output.merge: false",
-        ".output.merge",
-    ),
-    cel(
-        unless("Reward") + "!has(self.publish.servedCheck.enabled) || !self.publish.servedCheck.enabled",
-        "a reward model writes nothing that a serving image could be asked for; remove publish.servedCheck.enabled",
-        ".publish.servedCheck.enabled",
-    ),
-    cel(
-        unless("Reward") + "!self.evaluation.gate.exists(g, has(g.relativeTo))",
-        "the base model has no scores to compare with; set max or min in evaluation.gate instead of relativeTo",
-        ".evaluation.gate",
-    ),
+    *with_a_head_of_its_own("Classification", "a classifier", "labels"),
 )
-OBJECTIVE_RULES = (*DPO_RULES, *DISTILL_RULES, *KTO_RULES, *REWARD_RULES)
+GRPO_RULES = learns_from_rewards("GRPO", "grpo")
+RLOO_RULES = learns_from_rewards("RLOO", "rloo")
+OBJECTIVE_RULES = (
+    *DPO_RULES,
+    *DISTILL_RULES,
+    *KTO_RULES,
+    *REWARD_RULES,
+    *CLASSIFICATION_RULES,
+    *GRPO_RULES,
+    *RLOO_RULES,
+)

@@ -19,6 +19,9 @@ class Metric(StrEnum):
     REWARD_MARGIN = "rewardMargin"
     DIVERGENCE = "divergence"
     RATING_ACCURACY = "ratingAccuracy"
+    ACCURACY = "accuracy"
+    F1 = "f1"
+    REWARD = "reward"
 
 
 class Gate(ApiModel):

@@ -109,6 +109,7 @@ def test_what_is_not_set_is_as_for_the_publish_pod() -> None:
         (check(image="vllm:2"), "vllm:2"),
         ({"output": {"merge": False}}, None),
         ({"objective": {"type": "Reward"}}, None),
+        ({"objective": {"type": "Classification", "classification": {"labels": ["no", "yes"]}}}, None),
         ({"output": {"merge": False}, "method": {"type": "FullFineTune"}}, "vllm:1"),
     ],
 )

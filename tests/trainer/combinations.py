@@ -46,15 +46,25 @@ def writers() -> dict[str, Writer]:
         ObjectiveType.DPO: preferences.write_manners,
         ObjectiveType.REWARD: preferences.write_manners,
         ObjectiveType.KTO: preferences.write_ratings,
+        ObjectiveType.CLASSIFICATION: preferences.write_labeled,
         ObjectiveType.DISTILL: tiny.write_data,
+        ObjectiveType.GRPO: tiny.write_data,
+        ObjectiveType.RLOO: tiny.write_data,
     }
 
 
 def changes(folder: Path, objective: str, method: str) -> dict[str, Any]:
+    from tests.trainer.exact_objectives import policy
+    from tests.trainer.preferences import classification
+
     source = {"uri": f"file://{folder}/tiny/data/{objective}.jsonl"}
     if objective == ObjectiveType.KTO:
         source["format"] = "Preference"
     chosen: dict[str, Any] = {"type": objective}
+    if objective == ObjectiveType.CLASSIFICATION:
+        chosen = classification()
+    if objective in (ObjectiveType.GRPO, ObjectiveType.RLOO):
+        chosen = policy(objective, beta="0" if method == "FullFineTune" else "0.1")["objective"]
     if objective == ObjectiveType.DISTILL:
         chosen["distill"] = {"teacher": {"uri": f"file://{folder}/tiny/teacher"}}
     return {

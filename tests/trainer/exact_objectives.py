@@ -7,14 +7,29 @@ from typing import Any
 
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
-from tests.trainer.preferences import write_manners, write_preferences, write_ratings, write_texts
+from tests.trainer.preferences import (
+    classification,
+    write_labeled,
+    write_manners,
+    write_preferences,
+    write_ratings,
+    write_texts,
+)
 
 SEEDS = (1, 2, 3)
 FSDP = {"parallelism": {"strategy": "FSDP"}}
 DPO = {"objective": {"type": "DPO", "dpo": {"beta": "0.5"}}}
 KTO = {"objective": {"type": "KTO", "kto": {"beta": "0.5"}}}
 REWARD = {"objective": {"type": "Reward"}}
+CLASSES = {"objective": classification(classWeights={"billing": "2"})}
 PRETRAIN = {"objective": {"type": "Pretrain"}}
+
+
+def policy(kind: str, **fields: Any) -> dict[str, Any]:
+    """Learning to use a letter; `generations` are few where only exactness is looked at."""
+    rewards = [{"type": "Regex", "pattern": "u"}, {"type": "ExactMatch", "weight": "0.5"}]
+    settings = {"rewards": rewards, "generations": 2, "maxNewTokens": 6, **fields}
+    return {"objective": {"type": kind, kind.lower(): settings}}
 
 
 def data(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
@@ -38,9 +53,12 @@ def main() -> None:
         write_manners(folder / "tiny" / "data" / "many.jsonl", 160)
         write_ratings(folder / "tiny" / "data" / "rated.jsonl", 28)
         write_ratings(folder / "tiny" / "data" / "judged.jsonl", 160)
+        write_labeled(folder / "tiny" / "data" / "labeled.jsonl", 160)
+        tiny.write_data(folder / "tiny" / "data" / "asked.jsonl", 28)
+        tiny.write_data(folder / "tiny" / "data" / "prompts.jsonl", 80)
         write_texts(folder / "tiny" / "data" / "texts.jsonl", 48)
     ranks.agreement.barrier()
-    pairs, texts = data(folder, "pairs"), data(folder, "texts")
+    pairs, texts, asked = (data(folder, name) for name in ("pairs", "texts", "asked"))
     lora, full, text = {**LORA, **DPO, **pairs}, {**FULL, **DPO, **pairs}, {**LORA, **PRETRAIN, **texts}
     ranks.resumed("dpo", lora, stop=(4, 1))
     ranks.resumed("full", full, stop=(4, 0))
@@ -61,6 +79,21 @@ def main() -> None:
     ranks.resumed("reward", reward, stop=(4, 1))
     ranks.resumed("reward-full", reward_full, stop=(4, 0))
     ranks.train("reward-shrink", 1, reward_full, stop=(5, 1))
+    classes, classes_full = (
+        {**LORA, **CLASSES, **data(folder, "labeled")},
+        {**FULL, **CLASSES, **data(folder, "labeled")},
+    )
+    ranks.resumed("classes", classes, stop=(4, 1))
+    ranks.resumed("classes-full", classes_full, stop=(4, 0))
+    ranks.train("classes-shrink", 1, classes_full, stop=(5, 1))
+    grpo, grpo_full = {**LORA, **policy("GRPO", beta="0.1"), **asked}, {**FULL, **policy("GRPO"), **asked}
+    rloo = {**LORA, **policy("RLOO", beta="0.1"), **asked}
+    ranks.resumed("grpo", grpo, stop=(4, 1))
+    ranks.resumed("grpo-full", grpo_full, stop=(4, 0))
+    ranks.resumed("rloo", rloo, stop=(4, 1))
+    ranks.train("grpo-micro", 1, {**grpo_full, "training": {"microBatchSize": 1}})
+    ranks.train("grpo-again", 1, {**grpo_full, "training": {"activationCheckpointing": "Full"}})
+    ranks.train("grpo-shrink", 1, grpo_full, stop=(5, 1))
     if ranks.phase(1):
         ranks.train("shrink", 2, full)
         ranks.train("grow", 1, lora, stop=(5, 0))
@@ -69,6 +102,13 @@ def main() -> None:
             ranks.train(f"toy-{seed}", 1, {**lora, **data(folder, "many"), "training": training})
             ranks.train(f"kto-toy-{seed}", 1, {**kto, **rated(folder, "judged"), "training": training})
             ranks.train(f"reward-toy-{seed}", 1, {**reward, **data(folder, "many"), "training": training})
+            ranks.train(f"classes-toy-{seed}", 1, {**classes_full, "training": training})
+            trying = {**training, "learningRate": "5e-3"}
+            for kind in ("GRPO", "RLOO"):
+                toy = {**FULL, **policy(kind, generations=8), **data(folder, "prompts"), "training": trying}
+                ranks.train(f"{kind.lower()}-toy-{seed}", 1, toy)
+        ranks.train("classes-shrink", 2, classes_full)
+        ranks.train("grpo-shrink", 2, grpo_full)
         ranks.train("kto-shrink", 2, kto)
         ranks.train("reward-shrink", 2, reward_full)
     ranks.phase(2)

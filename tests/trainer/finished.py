@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from finetune_api.method import LoRA, MethodType
-from finetune_api.objective import scores
+from finetune_api.objective import head_of
 from finetune_api.reports import PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
@@ -39,10 +39,10 @@ def finished(
 def trained(config: RunConfig, change: float) -> Any:
     """The trained model that the checkpoint is of, computed here from the same noise."""
     model = small.model()
-    if scores(config.spec):
+    if (head := head_of(config.spec)) is not None:
         with torch.random.fork_rng():
             torch.manual_seed(7)
-            model = load_base(Path(config.runs_uri.removeprefix("file://")).parent / "base", torch.float32, scores=True)
+            model = load_base(Path(config.runs_uri.removeprefix("file://")).parent / "base", torch.float32, head=head)
     if config.spec.method.type is MethodType.LORA:
         with torch.random.fork_rng():
             torch.manual_seed(6)

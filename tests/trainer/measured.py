@@ -45,7 +45,7 @@ class Case:
     """Its loss; the teacher is as large as the student."""
     weight: str = "1"
     objective: str | None = None
-    """Of pairs: DPO or Reward."""
+    """DPO, Reward, Classification or GRPO."""
     top_k: int | None = None
     """By so many answers of a teacher instead of the teacher."""
 
@@ -97,6 +97,10 @@ def spec_of(case: Case, root: Path) -> FineTuneJobSpec:
         changes["objective"] = {"type": "Distill", "distill": settings}
     if case.objective:
         changes["objective"] = {"type": case.objective}
+    if case.objective == "Classification":
+        changes["objective"]["classification"] = {"labels": ["no", "yes"]}
+    if case.objective == "GRPO":
+        changes["objective"]["grpo"] = {"rewards": [{"type": "Number"}], "generations": 4, "beta": "0.1"}
     return small.config(root, changes).spec
 
 
@@ -149,6 +153,10 @@ def measured(case: Case, root: Path) -> int:
                     batch = answered(batch, case.top_k, case.vocabulary)
                 if case.objective == "DPO" and case.full:
                     batch = replace(batch, reference_b=torch.zeros(len(ids)))
+                if case.objective == "Classification":
+                    batch = replace(batch, classes_bc=torch.eye(2)[torch.arange(len(ids)) % 2])
+                if case.objective == "GRPO":
+                    batch = replace(batch.located(), rewards_bf=torch.arange(float(len(ids)))[:, None])
                 with strategy.precision():
                     loss = objective.sums(strategy.model, batch).loss
                 strategy.backward(loss, last=index == case.accumulation - 1)

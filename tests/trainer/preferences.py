@@ -1,11 +1,28 @@
-"""Data of the tiny task for other objectives: which of two queues is right, and messages as raw text."""
+"""Data of the tiny task for other objectives: which of two queues is right, messages as raw text, and with labels."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.trainer import tiny
+
+LABELS = tuple(tiny.QUEUES)
+
+
+def classification(**fields: Any) -> dict[str, Any]:
+    return {"type": "Classification", "classification": {"labels": list(LABELS), **fields}}
+
+
+def write_labeled(path: Path, rows: int) -> Path:
+    """Messages that end with the name of their queue, which is the label: what a few steps can learn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    documents = [
+        {"text": f"Message: {message} Queue: {queue}", "label": queue} for message, queue in tiny.messages()[:rows]
+    ]
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    return path
 
 
 def write_preferences(path: Path, rows: int) -> Path:

@@ -14,7 +14,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FOLDER = "objectives"
 
 
-@pytest.mark.parametrize("run", ["dpo", "full", "text", "kto", "kto-full", "reward", "reward-full"])
+@pytest.mark.parametrize(
+    "run",
+    [
+        "dpo",
+        "full",
+        "text",
+        "kto",
+        "kto-full",
+        "reward",
+        "reward-full",
+        "classes",
+        "classes-full",
+        "grpo",
+        "grpo-full",
+        "rloo",
+    ],
+)
 def test_same_world_size_is_bit_exact(results: Results, run: str) -> None:
     assert_resumed(results, run)
     assert results[f"{run}-whole-1"]["total"] == 10
@@ -27,6 +43,8 @@ def test_same_world_size_is_bit_exact(results: Results, run: str) -> None:
         ("grow", "dpo-whole-1"),
         ("kto-shrink", "kto-whole-1"),
         ("reward-shrink", "reward-full-whole-1"),
+        ("classes-shrink", "classes-full-whole-1"),
+        ("grpo-shrink", "grpo-full-whole-1"),
     ],
 )
 def test_another_world_size_learns_the_same(results: Results, run: str, whole: str) -> None:
@@ -71,6 +89,40 @@ def test_scores_are_learned(results: Results, folder: Path, seed: int) -> None:
     assert steps[-1]["loss"] < 0.5
     held_out = [line for line in lines(folder, f"reward-toy-{seed}") if "evalLoss" in line][-1]
     assert held_out["evalPreferenceAccuracy"] > 0.8
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_labels_are_learned(results: Results, folder: Path, seed: int) -> None:
+    assert results[f"classes-toy-{seed}-1"]["step"] == 12
+    steps = [line for line in lines(folder, f"classes-toy-{seed}") if "loss" in line]
+    assert steps[0]["accuracy"] < 0.6
+    assert steps[-1]["loss"] < steps[0]["loss"] / 2
+    held_out = [line for line in lines(folder, f"classes-toy-{seed}") if "evalLoss" in line][-1]
+    assert held_out["evalAccuracy"] > 0.9
+
+
+def rewards(folder: Path, run: str, name: str = "reward") -> list[float]:
+    return [line[name] for line in lines(folder, run) if name in line]
+
+
+@pytest.mark.parametrize("run", ["grpo-micro", "grpo-again"])
+def test_how_answers_are_cut_and_computed_changes_nothing(results: Results, folder: Path, run: str) -> None:
+    assert results[f"{run}-1"]["step"] == 10
+    whole = rewards(folder, "grpo-full-whole")
+    assert rewards(folder, run) == pytest.approx(whole, abs=1e-6)
+    assert len(set(whole)) > 2
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rewards_are_raised(results: Results, folder: Path, kind: str, seed: int) -> None:
+    run = f"{kind}-toy-{seed}"
+    assert results[f"{run}-1"]["step"] == 12
+    found, held_out = rewards(folder, run), rewards(folder, run, "evalReward")
+    assert sum(found[-3:]) / 3 > sum(found[:3]) / 3 + 0.2
+    assert held_out[-1] > 0.5
+    losses = rewards(folder, run, "evalLoss")
+    assert losses == pytest.approx([-reward for reward in held_out])
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from finetune_api.method import LoRA
+from finetune_api.objective import Head
 from finetune_api.objective_reward import RewardSettings
 from finetune_trainer.engine.batch import without_targets
 from finetune_trainer.engine.model import load_base
@@ -52,7 +53,7 @@ def test_what_has_no_meaning_is_refused(field: dict[str, str]) -> None:
 @pytest.mark.parametrize("groups", [[[0], [1], [2]], [[2, 0], [1]]])
 def test_sums_do_not_depend_on_grouping(base: Path, groups: list[list[int]]) -> None:
     objective, pairs = Reward(RewardSettings()), Pairs(joined(PAIRS))
-    model = load_base(base, torch.float32, scores=True).eval()
+    model = load_base(base, torch.float32, head=Head()).eval()
     pad = model.config.pad_token_id
     with torch.no_grad():
         whole = objective.sums(model, objective.collate(pairs, [0, 1, 2], pad))
@@ -63,7 +64,7 @@ def test_sums_do_not_depend_on_grouping(base: Path, groups: list[list[int]]) -> 
 
 def test_an_empty_batch_adds_nothing(base: Path) -> None:
     objective = Reward(RewardSettings(margin="1"))
-    model = load_base(base, torch.float32, scores=True)
+    model = load_base(base, torch.float32, head=Head())
     sums = objective.sums(model, without_targets(objective.collate(Pairs(joined(PAIRS)), [0], 0)))
     sums.loss.backward()  # type: ignore[no-untyped-call]
     assert sums.loss.item() == 0
@@ -71,7 +72,7 @@ def test_an_empty_batch_adds_nothing(base: Path) -> None:
 
 
 def test_the_head_trains_beside_an_adapter_and_is_no_part_of_it(base: Path) -> None:
-    plain = load_base(base, torch.float32, scores=True)
+    plain = load_base(base, torch.float32, head=Head())
     assert is_scorer(plain)
     assert not is_scorer(small.model(0))
     adapted = add_lora(plain, LoRA(rank=2, alpha=4))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from finetune_api.objective import DPOLoss, DPOSettings
+from finetune_api.objective import DPOLoss, DPOSettings, Head
 from finetune_api.objective_distill import DistillSettings
 from finetune_api.objective_kto import KTOSettings
 from finetune_api.objective_reward import RewardSettings
@@ -203,7 +203,7 @@ def test_reward_equals_trl(tmp_path: Path, centering: str | None) -> None:
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    model: Any = load_base(small.save_model(tmp_path / "base"), torch.float32, scores=True)
+    model: Any = load_base(small.save_model(tmp_path / "base"), torch.float32, head=Head())
     trainer = RewardTrainer(
         model=copy.deepcopy(model),
         args=RewardConfig(

@@ -8,6 +8,7 @@ import torch
 
 from finetune_trainer.data.dataset import Examples, load_splits
 from finetune_trainer.data.fetch import fetch_data
+from finetune_trainer.engine.write import stop_ids
 from finetune_trainer.publish import evaluate
 from tests.trainer import small
 
@@ -67,7 +68,7 @@ def test_prompts_end_where_the_answer_begins(records: Examples) -> None:
 
 
 def test_the_templates_end_of_turn_stops_the_decoding(records: Examples) -> None:
-    assert evaluate.stop_ids(records, small.tokenizer()) == [small.tokenizer().eos_token_id]
+    assert stop_ids(records, small.tokenizer()) == [small.tokenizer().eos_token_id]
 
 
 def greedy(model: Any, ids: list[int], count: int) -> list[int]:
@@ -83,7 +84,7 @@ def test_batched_decoding_equals_decoding_one_by_one(records: Examples, monkeypa
     """The expected texts are the model's own answers to half of the prompts: the share must be exactly that."""
     model, tokenizer = small.model(), small.tokenizer()
     wanted = evaluate.prompts(records, tokenizer, 12)
-    stops = evaluate.stop_ids(records, tokenizer)
+    stops = stop_ids(records, tokenizer)
     own = []
     for index, prompt in enumerate(wanted):
         written = greedy(model, prompt.ids, 6)

@@ -63,6 +63,22 @@ def test_ratings_are_measured_and_gated(root: Path) -> None:
     assert all(result.passed for result in report.gate)
 
 
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_rewards_are_measured_and_gated(root: Path, kind: str) -> None:
+    gate = [{"metric": "reward", "relativeTo": "Base", "tolerance": "3"}, {"metric": "reward", "max": "3"}]
+    rewards = [{"type": "Regex", "pattern": "[aeiou]"}, {"type": "Contains", "weight": "2"}]
+    settings = {"rewards": rewards, "maxNewTokens": 4, "generations": 2}
+    config = finished(root, {"objective": {"type": kind, kind.lower(): settings}, "evaluation": {"gate": gate}})
+    report = run(config, root)
+    assert report.exit_code == 0, report.message
+    (measured,) = report.metrics.values()
+    assert measured.samples == 4
+    assert measured.base is not None
+    assert 0 <= measured.final <= 3
+    assert {result.metric for result in report.gate} == {"reward"}
+    assert all(result.passed for result in report.gate)
+
+
 @pytest.mark.parametrize("method", [small.LORA, small.FULL])
 def test_a_reward_model_is_published_as_transformers_loads_it(root: Path, method: dict[str, Any]) -> None:
     gate = [{"metric": "preferenceAccuracy", "max": "1"}]

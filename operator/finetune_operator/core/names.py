@@ -126,6 +126,7 @@ class Reason:
     JOB_FAILED = "FineTuneJobFailed"
     ADAPTER_NOT_SERVABLE = "AdapterNotServable"
     REWARD_NOT_SERVABLE = "RewardNotServable"
+    CLASSIFIER_NOT_SERVABLE = "ClassifierNotServable"
     LOCAL_ONLY = "LocalUri"
     NO_SERVING_IMAGE = "NoServingImage"
     GATEWAY_API_MISSING = "GatewayApiMissing"

@@ -153,6 +153,12 @@ def test_a_model_that_scores_is_not_served() -> None:
     assert "scores texts and writes none" in message
 
 
+def test_a_classifier_is_not_served() -> None:
+    reason, message = waits(wants(REF, job(spec={"method": {"type": "LoRA"}, "objective": {"type": "Classification"}})))
+    assert reason == "ClassifierNotServable"
+    assert "sorts texts and writes none" in message
+
+
 def test_the_newest_success_is_served() -> None:
     jobs = [
         job("a", done=300),

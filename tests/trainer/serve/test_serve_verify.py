@@ -111,11 +111,13 @@ def test_a_failed_gate_may_be_accepted(tmp_path: Path) -> None:
     assert "its gate did not pass" in report.message
 
 
-def test_a_model_that_scores_is_not_served(tmp_path: Path) -> None:
-    published.publish(tmp_path / "model", kind="Scorer")
+@pytest.mark.parametrize(("kind", "words"), [("Scorer", "a reward model"), ("Classifier", "a classifier, which sorts")])
+def test_a_model_that_writes_nothing_is_not_served(tmp_path: Path, kind: str, words: str) -> None:
+    published.publish(tmp_path / "model", kind=kind)
     report = of(tmp_path / "model")
     assert (report.exit_code, report.reason) == (64, "NotGenerative")
     assert "AutoModelForSequenceClassification" in report.message
+    assert words in report.message
 
 
 def test_an_adapter_cannot_be_served_by_itself(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune_api.data import Data
-from finetune_api.objective import ObjectiveType, objective_of
+from finetune_api.objective import Head, ObjectiveType, head_of, objective_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common import log
 from finetune_trainer.data.choose import choose
@@ -26,20 +26,20 @@ from finetune_trainer.data.columns import columns_of
 from finetune_trainer.data.encode import Encoder, NotEncodable
 from finetune_trainer.data.encodings import Encodings, EncodingsWriter, Origin
 from finetune_trainer.data.fetch import local_files
+from finetune_trainer.data.labels import classes
 from finetune_trainer.data.minhash import signature
 from finetune_trainer.data.once import made_once
 from finetune_trainer.data.packed import Packed
 from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, accepted
 from finetune_trainer.data.read import BadRecords, DataError, Located, read_source
-from finetune_trainer.data.records import Preference, Rated, Record, content_digest
+from finetune_trainer.data.records import Preference, Rated, answers, content_digest
 from finetune_trainer.data.refine import Refiner, words_of
 from finetune_trainer.data.sources import NamedSource, named_sources
 from finetune_trainer.data.wrapped import Wrapped
 
-_FORMAT = 5
+_FORMAT = 6
 _BEAT_EVERY = 256
-
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 """(ids, targets) of equal length: whether the loss is taken on predicting that id."""
@@ -104,6 +104,12 @@ class Examples(Sequence[Example]):
     def good(self, index: int) -> bool:
         """The verdict on a rated answer."""
         return bool(self._store.good[self._rows[index]])
+
+    def classes(self, index: int) -> npt.NDArray[np.int32]:
+        """Numbers of a labeled text's labels, ascending."""
+        row = int(self._rows[index])
+        start = int(self._store.class_ends[row - 1]) if row else 0
+        return self._store.classes[start : int(self._store.class_ends[row])]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -210,6 +216,7 @@ def _key(config: RunConfig, folder: Path, tokenizer: Any) -> str:
         "data": config.spec.data.model_copy(update={"packing": None}).to_wire(),
         "files": files,
         "whole": _whole(config),
+        "head": asdict(head) if (head := head_of(config.spec)) else None,
         "tokenizer": [tokenizer.name_or_path, len(tokenizer), str(tokenizer.chat_template)],
     }
     if config.spec.retention and config.spec.retention.replay:
@@ -221,7 +228,7 @@ def _encode(config: RunConfig, folder: Path, work: Path, encoder: Encoder, heart
     data = config.spec.data
     bad, refiner = BadRecords(data.max_bad_records), Refiner(data)
     with EncodingsWriter(work, data, whole=_whole(config)) as writer:
-        into = Into(writer, encoder, refiner, bad, accepted(config.spec), data, heartbeat)
+        into = Into(writer, encoder, refiner, bad, accepted(config.spec), data, heartbeat, head_of(config.spec))
         for number, named in enumerate(named_sources(config)):
             into.source(number, named, local_files(folder, named), folder)
         filtered = sum(refiner.left_out.values())
@@ -246,6 +253,7 @@ class Into:
     kinds: Kinds
     data: Data
     heartbeat: Callable[[int], None]
+    head: Head | None = None
 
     def source(self, number: int, named: NamedSource, files: list[Path], folder: Path) -> None:
         taken = 0
@@ -270,7 +278,8 @@ class Into:
             if record is None:
                 return False
             group, place = columns_of(located.document, self.data, named)
-            encoded = [self.encoder.encode(answer) for answer in _answers(record)]
+            numbers = classes(record, self.head)
+            encoded = [self.encoder.encode(answer) for answer in answers(record)]
         except (NotEncodable, BadRecord) as error:
             self.bad.add(named.field, located.place, str(error))
             return False
@@ -282,15 +291,8 @@ class Into:
             self.writer.add_pair(encoded[0], encoded[1], origin)
         else:
             good = record.good if isinstance(record, Rated) else None
-            self.writer.add(encoded[0].ids, encoded[0].targets, origin, good=good)
+            self.writer.add(encoded[0].ids, encoded[0].targets, origin, good=good, classes=numbers)
         return True
-
-
-def _answers(record: Record) -> tuple[Record, ...]:
-    """What is encoded by itself."""
-    if isinstance(record, Preference):
-        return record.chosen, record.rejected
-    return (record.answer,) if isinstance(record, Rated) else (record,)
 
 
 def _whole(config: RunConfig) -> bool:

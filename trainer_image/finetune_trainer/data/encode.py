@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune_api.data import TrainOn
 from finetune_trainer.data.read import DataError
-from finetune_trainer.data.records import Conversation, Document, Record, TextPair
+from finetune_trainer.data.records import Conversation, Document, Labeled, Record, TextPair
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -62,6 +62,10 @@ class Encoder:
             ids, targets = self._segments([(record.text, True)])
             ids, targets = self._prefix + ids, [False] * len(self._prefix) + targets
             return Encoded(*self._ended(ids, targets))
+        if isinstance(record, Labeled):
+            # As everybody will ask the published model: the tokenizer's own beginning and end, no target to write.
+            read = list(self._tokenizer(record.text)["input_ids"])
+            return Encoded(read, [False] * len(read))
         if not isinstance(record, Conversation):
             raise TypeError(f"{type(record).__name__} has encodings of its own")
         if not self._has_template:

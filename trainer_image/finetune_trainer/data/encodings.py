@@ -35,6 +35,9 @@ class Encodings:
         """Of a pair: where its second answer begins within the record; else 0."""
         self.good: npt.NDArray[np.bool_] = np.load(folder / "good.npy")
         """Of a rated answer: the verdict; else false."""
+        self.class_ends: npt.NDArray[np.int64] = np.load(folder / "class_ends.npy")
+        self.classes: npt.NDArray[np.int32] = np.load(folder / "classes.npy")
+        """Of labeled texts: numbers of their labels, one text after another."""
         self.groups: npt.NDArray[np.uint64] = np.load(folder / "groups.npy")
         """Hashes of the column to balance by; empty when nothing is balanced."""
         self.places: npt.NDArray[np.float64] = np.load(folder / "places.npy")
@@ -78,6 +81,8 @@ class EncodingsWriter:
         self._seconds: list[int] = []
         self._places: list[float] = []
         self._good: list[bool] = []
+        self._classes: list[int] = []
+        self._class_ends: list[int] = []
         self._kept = 0
         self.records = self.truncated = self.dropped = self.last_turn_only = 0
 
@@ -92,9 +97,17 @@ class EncodingsWriter:
         self._targets.close()
         self._signatures.close()
 
-    def add(self, ids: list[int], targets: list[bool], origin: Origin, *, good: bool | None = None) -> bool:
+    def add(
+        self,
+        ids: list[int],
+        targets: list[bool],
+        origin: Origin,
+        *,
+        good: bool | None = None,
+        classes: tuple[int, ...] | None = None,
+    ) -> bool:
         """Whether anything of the record is kept. `good`: the verdict on a rated answer, which is one row: cut short
-        where the policy is Split."""
+        where the policy is Split. `classes`: of a labeled text, which has nothing to predict."""
         self.records += 1
         limit, policy = self._data.max_length, self._data.on_overflow
         if good is not None and policy is Overflow.SPLIT:
@@ -107,13 +120,14 @@ class EncodingsWriter:
         end = len(ids) if overlong and policy is Overflow.SPLIT else limit
         rows = [(ids[at : at + limit], targets[at : at + limit]) for at in range(0, min(end, len(ids)), limit)]
         # The first id is predicted from nothing, so a target there teaches nothing.
-        rows = [row for row in rows if any(row[1][1:])]
+        rows = [row for row in rows if any(row[1][1:]) or (classes is not None and row[0])]
         if (overlong and policy is Overflow.DROP) or not rows:
             self.dropped += 1
             return False
         self.truncated += overlong and policy is Overflow.TRUNCATE
         for row_ids, row_targets in rows:
-            self._write(row_ids, row_targets, origin, overlong and policy is Overflow.TRUNCATE, good=bool(good))
+            cut = overlong and policy is Overflow.TRUNCATE
+            self._write(row_ids, row_targets, origin, cut, good=bool(good), classes=classes or ())
         if origin.signature is not None:
             self._signatures.write(origin.signature.tobytes())
         self._kept += 1
@@ -157,6 +171,7 @@ class EncodingsWriter:
         *,
         second: int = 0,
         good: bool = False,
+        classes: tuple[int, ...] = (),
     ) -> None:
         self._ids.write(np.asarray(ids, dtype=np.int32).tobytes())
         self._targets.write(np.asarray(targets, dtype=np.bool_).tobytes())
@@ -168,6 +183,8 @@ class EncodingsWriter:
         self._sources.append(origin.source)
         self._seconds.append(second)
         self._good.append(good)
+        self._classes.extend(classes)
+        self._class_ends.append(len(self._classes))
         if origin.group is not None:
             self._groups.append(origin.group)
         if origin.place_in_order is not None:
@@ -186,6 +203,8 @@ class EncodingsWriter:
         np.save(self._folder / "sources.npy", np.asarray(self._sources, dtype=np.int64))
         np.save(self._folder / "seconds.npy", np.asarray(self._seconds, dtype=np.int64))
         np.save(self._folder / "good.npy", np.asarray(self._good, dtype=np.bool_))
+        np.save(self._folder / "classes.npy", np.asarray(self._classes, dtype=np.int32))
+        np.save(self._folder / "class_ends.npy", np.asarray(self._class_ends, dtype=np.int64))
         np.save(self._folder / "places.npy", np.asarray(self._places, dtype=np.float64))
         np.save(self._folder / "groups.npy", np.asarray(self._groups, dtype=np.uint64))
         counts = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.objective import ObjectiveType, objective_of
 from finetune_trainer.data.parts import BadRecord
-from finetune_trainer.data.records import Conversation, Document, Preference, Rated, Record, TextPair
+from finetune_trainer.data.records import Conversation, Document, Labeled, Preference, Rated, Record, TextPair
 from finetune_trainer.data.sources import NamedSource
 
 Kinds = tuple[type[Record], ...]
@@ -19,6 +19,9 @@ TAKES: Mapping[ObjectiveType, Kinds] = {
     ObjectiveType.DISTILL: (Conversation, TextPair, Document),
     ObjectiveType.KTO: (Rated,),
     ObjectiveType.REWARD: (Preference,),
+    ObjectiveType.CLASSIFICATION: (Labeled,),
+    ObjectiveType.GRPO: (Conversation, TextPair),
+    ObjectiveType.RLOO: (Conversation, TextPair),
 }
 
 _WORDS: dict[type[Record], str] = {
@@ -27,6 +30,7 @@ _WORDS: dict[type[Record], str] = {
     Document: "raw text",
     Preference: "a preference (chosen and rejected)",
     Rated: "a rated answer (prompt, completion and label, with format: Preference)",
+    Labeled: "a labeled text (text and label, with format: Labeled)",
 }
 
 

@@ -7,7 +7,7 @@ is a mistake of whoever concatenated the files and is reported as one, never gue
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from finetune_api.data import DataFormat, TextUnit
@@ -17,7 +17,7 @@ from finetune_trainer.data.files import open_rows
 from finetune_trainer.data.lines import Rows, Unreadable
 from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, require
-from finetune_trainer.data.records import Record
+from finetune_trainer.data.records import Labeled, Record
 from finetune_trainer.data.shape import Shape, from_cells, shape_of
 from finetune_trainer.data.sources import NamedSource
 from finetune_trainer.data.validate import detect, validate
@@ -105,7 +105,11 @@ def read_records(
     """
     try:
         rows = open_rows(stream, name, data_format=data_format, text_unit=text_unit, budget=budget)
-        yield from _records(rows, name, source, shape or Shape(data_format), bad, kinds)
+        shape = shape or Shape(data_format)
+        if data_format is DataFormat.AUTO and kinds == (Labeled,):
+            # The keys are those of raw text, too: what the job is for decides.
+            shape = replace(shape, data_format=DataFormat.LABELED)
+        yield from _records(rows, name, source, shape, bad, kinds)
     except Unreadable as error:
         raise DataError(source, f"{source}: {name} {error}") from None
 

@@ -2,7 +2,7 @@
 
 Everything after validation (split, tokenization, evaluation) knows these shapes only: a conversation whose turns are
 trained or not, a plain prompt with its completion, raw text, and what preferences and rewards are learned from, made
-of the first two. No torch and no transformers here: preflight uses it too.
+of the first two; and texts with their labels. No torch and no transformers here: preflight uses it too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,19 @@ class Rated:
     good: bool
 
 
-Record = Answered | Document | Preference | Rated
+Label = str | int
+"""Its name, or its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    """A text and the labels it has: nothing of it is written, all of it is read."""
+
+    text: str
+    labels: tuple[Label, ...]
+
+
+Record = Answered | Document | Preference | Rated | Labeled
 
 
 def alpaca_prompt(instruction: str, context: str) -> str:
@@ -82,6 +94,13 @@ def alpaca_prompt(instruction: str, context: str) -> str:
     if context:
         return ALPACA_WITH_INPUT.format(instruction=instruction, input=context)
     return ALPACA.format(instruction=instruction)
+
+
+def answers(record: Record) -> tuple[Record, ...]:
+    """What is read by itself: two answers of a preference, the one that was rated, or the record."""
+    if isinstance(record, Preference):
+        return record.chosen, record.rejected
+    return (record.answer,) if isinstance(record, Rated) else (record,)
 
 
 def content_digest(record: Record) -> int:
@@ -100,4 +119,6 @@ def _form(record: Record) -> object:
         return {"text": record.text}
     if isinstance(record, Preference):
         return {"chosen": _form(record.chosen), "rejected": _form(record.rejected)}
+    if isinstance(record, Labeled):
+        return {"text": record.text, "labels": list(record.labels)}
     return {"answer": _form(record.answer), "good": record.good}

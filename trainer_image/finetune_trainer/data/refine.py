@@ -19,6 +19,7 @@ from finetune_trainer.data.records import (
     ALPACA_WITH_INPUT,
     Conversation,
     Document,
+    Labeled,
     Preference,
     Rated,
     Record,
@@ -132,6 +133,8 @@ def changed(record: Record, change: Change) -> Record:
         assert isinstance(chosen, Conversation | TextPair)
         assert isinstance(rejected, Conversation | TextPair)
         return Preference(chosen, rejected)
+    if isinstance(record, Labeled):
+        return replace(record, text=change(record.text, True))
     answer = changed(record.answer, change)
     assert isinstance(answer, Conversation | TextPair)
     return Rated(answer, record.good)

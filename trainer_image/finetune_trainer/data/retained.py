@@ -25,7 +25,7 @@ from finetune_trainer.data.read import BadRecords, DataError
 from finetune_trainer.data.refine import Refiner
 from finetune_trainer.data.sources import retained_sources
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def load_retained(

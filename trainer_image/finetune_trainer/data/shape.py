@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
@@ -63,9 +64,10 @@ class Shape:
 
     def _written(self, document: dict[str, Any]) -> dict[str, Any]:
         values = {name: _value(document, name) for name in self.names}
-        done = {name: text.format_map(values) for name, text in self.template.items()}
+        done: dict[str, Any] = {name: text.format_map(values) for name, text in self.template.items()}
         if "user" not in done:
-            return dict(done)
+            # What a template writes is the text; its label stays what it is.
+            return done | ({"label": document["label"]} if "label" in document else {})
         return {"messages": [{"role": role, "content": done[role]} for role in _CHAT if role in done]}
 
 
@@ -88,7 +90,8 @@ def shape_of(source: DataSource) -> Shape:
 
 
 def from_cells(document: dict[str, Any]) -> dict[str, Any]:
-    """Cells that hold text only: a list of messages in one is written as JSON, a label as true or false.
+    """Cells that hold text only: a list of messages or labels in one is written as JSON, a verdict as true
+    or false.
 
     Raises BadRecord when a cell that begins as such a list is not JSON.
     """
@@ -103,6 +106,9 @@ def from_cells(document: dict[str, Any]) -> dict[str, Any]:
     label = result.get("label")
     if isinstance(label, str) and label.lower() in ("true", "false"):
         result["label"] = label.lower() == "true"
+    elif isinstance(label, str) and label.startswith("["):
+        with suppress(ValueError):
+            result["label"] = json.loads(label)
     return result
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_api.data import DataFormat
+from finetune_trainer.data.labels import labeled
 from finetune_trainer.data.parts import BadRecord, kind, text, turns
 from finetune_trainer.data.preferences import preference, rated
 from finetune_trainer.data.records import Conversation, Document, Record, TextPair, Turn, alpaca_prompt
@@ -18,8 +19,8 @@ __all__ = ["BadRecord", "detect", "validate"]
 
 KNOWN = (
     "Messages {messages: [{role, content}]}, ShareGPT {conversations: [{from, value}]}, "
-    "Alpaca {instruction, input, output}, PromptCompletion {prompt, completion}, Text {text} "
-    "and Preference {prompt, chosen, rejected}; data.train[].columns gives columns these names"
+    "Alpaca {instruction, input, output}, PromptCompletion {prompt, completion}, Text {text}, "
+    "Preference {prompt, chosen, rejected} and Labeled {text, label}; data.train[].columns gives columns these names"
 )
 
 _BY_KEY = (
@@ -59,6 +60,8 @@ def validate(document: Any, data_format: DataFormat) -> Record:
         return TextPair(alpaca_prompt(instruction, (context or "").strip()), text(document, "output"))
     if data_format is DataFormat.TEXT:
         return Document(text(document, "text"))
+    if data_format is DataFormat.LABELED:
+        return labeled(document)
     if data_format is DataFormat.PREFERENCE:
         paired = "chosen" in document or "rejected" in document or "label" not in document
         return preference(document) if paired else rated(document, _pair(document))

@@ -50,6 +50,7 @@ from finetune_trainer.objectives import choose as objectives
 from finetune_trainer.objectives.distill import Distill, equip
 from finetune_trainer.objectives.dpo import has_base_inside
 from finetune_trainer.objectives.pairs import Pairs
+from finetune_trainer.objectives.policy import Policy
 from finetune_trainer.objectives.reference import with_reference
 from finetune_trainer.retention.choose import terms_of
 
@@ -104,6 +105,8 @@ def assemble(
     if isinstance(objective, Distill):
         equip(objective, spec, places.teacher, strategy.model, place.device, (rows.examples, held_out))
         heart.beat()
+    if isinstance(objective, Policy):
+        objective.equip(tokenizer, train, pad)
     terms = terms_of(config, places, tokenizer, strategy, plan, place, agreement, pad_id=pad, alive=heart.beat)
     memory_of(strategy.model).planned(plan.total_steps)
     start = resume.begin(channel, plan, strategy, place, agreement)
@@ -135,6 +138,7 @@ def assemble(
             micro_batch=plan.micro_batch,
             pad_id=pad,
             go_on=go_on,
+            alive=heart.beat,
         )
 
     regularise(spec.training.regularization, strategy.model, pad)

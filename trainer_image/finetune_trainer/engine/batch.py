@@ -44,6 +44,10 @@ class Batch:
     """Of every row, what the base model says of its targets, where an objective wants that."""
     good_b: torch.Tensor | None = None
     """bool, of every row: the verdict on a rated answer."""
+    classes_bc: torch.Tensor | None = None
+    """fp32, of every row: 1 for each label that it has."""
+    rewards_bf: torch.Tensor | None = None
+    """fp32, of every row: what each reward function gives its answer."""
     beside: Batch | None = None
     """Rows that an objective looks at before the loss of these is taken."""
     ahead: torch.Tensor | None = None

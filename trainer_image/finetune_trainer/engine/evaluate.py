@@ -17,7 +17,7 @@ from finetune_trainer.engine.ahead import look_ahead
 from finetune_trainer.engine.batch import Batch, Examples, without_targets
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.strategy.base import Strategy
-from finetune_trainer.objectives.base import LooksAhead, Objective, Sums
+from finetune_trainer.objectives.base import LooksAhead, Objective, Samples, Sums
 
 MAX_RECORDS = 256
 
@@ -38,6 +38,7 @@ def held_out_loss(
     micro_batch: int,
     pad_id: int,
     go_on: Callable[[], bool],
+    alive: Callable[[], object] = lambda: None,
 ) -> HeldOut | None:
     """Means over the first 256 records; None without any, or when `go_on` says no."""
     count = min(len(examples), MAX_RECORDS)
@@ -66,7 +67,7 @@ def held_out_loss(
         with torch.no_grad():
             for indices, batch in rounds():
                 with strategy.precision():
-                    sums = _forward(objective, model, replace(batch.to(place.device), ahead=found))
+                    sums = _forward(objective, model, replace(batch.to(place.device), ahead=found), alive)
                 totals[0] += objective.weight(examples, indices)
                 totals[1:] += torch.stack([sums.loss, *sums.parts]).double()
     finally:
@@ -81,5 +82,7 @@ def held_out_loss(
     return HeldOut(loss, dict(zip(objective.parts, parts, strict=True)))
 
 
-def _forward(objective: Objective, model: nn.Module, batch: Batch) -> Sums:
+def _forward(objective: Objective, model: nn.Module, batch: Batch, alive: Callable[[], object]) -> Sums:
+    if isinstance(objective, Samples):
+        return objective.judge(model, batch, alive)
     return objective.sums(model, batch)

@@ -17,7 +17,7 @@ from torch import nn
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import scores
+from finetune_api.objective import Head, head_of
 from finetune_api.training import ActivationCheckpointing, Precision
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.attention import first_supported
@@ -42,17 +42,17 @@ def pad_id(tokenizer: Any) -> int:
 
 
 def load_base(
-    folder: Path, dtype: torch.dtype, attention: tuple[str, ...] = ANY_ATTENTION, *, scores: bool = False
+    folder: Path, dtype: torch.dtype, attention: tuple[str, ...] = ANY_ATTENTION, *, head: Head | None = None
 ) -> nn.Module:
-    """`scores`: with a head of one output, drawn from torch's seed unless the folder has it. Raises RunError (66) in
-    words when the folder does not hold a model transformers can read."""
+    """`head`: in place of the one that writes, drawn from torch's seed unless the folder has it. Raises RunError (66)
+    in words when the folder does not hold a model transformers can read."""
     from transformers import AutoModelForCausalLM
 
     from finetune_trainer.engine.scorer import load_scorer
 
     def load(name: str) -> nn.Module:
-        if scores:
-            return load_scorer(folder, dtype, name)
+        if head is not None:
+            return load_scorer(folder, dtype, name, head)
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation=name
         )
@@ -90,7 +90,7 @@ PLAIN = Form()
 
 def build(spec: FineTuneJobSpec, folder: Path, device: torch.device, form: Form = PLAIN) -> nn.Module:
     """Ready to train, in train mode. New parameters are drawn from torch's current seed."""
-    base = load_base(folder, form.resting, form.attention, scores=scores(spec))
+    base = load_base(folder, form.resting, form.attention, head=head_of(spec))
     return _adapted(spec, base, form).to(device).train()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.allowed import METHODS
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import ObjectiveType, objective_of, teacher_of
+from finetune_api.objective import ObjectiveType, objective_of, policy_of, teacher_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.files import read_position
 from finetune_trainer.common.channel import Channel, Heart
@@ -19,13 +19,14 @@ from finetune_trainer.data.pack_rule import ISOLATING, model_type, pack_rule
 from finetune_trainer.data.packed import Packed, pack
 from finetune_trainer.data.wrapped import Wrapped
 from finetune_trainer.engine.agree import Agreement
+from finetune_trainer.objectives.labeled import LabeledTexts
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.ratings import Ratings
 
 
 @dataclass(frozen=True)
 class Rows:
-    examples: Examples | Packed | Wrapped | Pairs
+    examples: Examples | Packed | Wrapped | Pairs | LabeledTexts
     why: str
     """The examples are what they are."""
 
@@ -43,6 +44,8 @@ def training_rows(
     """Equal on every rank. `channel` names the checkpoint on rank 0's pod only; the others are told."""
     kind = objective_of(config.spec).type
     answers = _answers(config.spec, train)
+    if isinstance(answers, LabeledTexts):
+        return Rows(answers, "labeled texts do not share rows")
     if answers is not None:
         return Rows(answers, f"{'rated' if isinstance(answers, Ratings) else 'pairs of'} answers do not share rows")
     found = channel.resume()
@@ -50,6 +53,8 @@ def training_rows(
     settings = objective_of(config.spec).distill
     if settings and settings.top_k:
         return Rows(train, "a teacher's answers are found by record")
+    if policy_of(config.spec):
+        return Rows(train, "prompts that are answered in training do not share rows")
     method = config.spec.method.type
     types = [model_type(places.model), *([model_type(places.teacher)] if teacher_of(config.spec) else [])]
     rule = pack_rule(
@@ -79,11 +84,13 @@ def held_out_rows(spec: FineTuneJobSpec, records: Examples) -> Any:
     return records
 
 
-def _answers(spec: FineTuneJobSpec, records: Examples) -> Pairs | None:
-    """As objectives see them that judge answers; None with those that write them."""
+def _answers(spec: FineTuneJobSpec, records: Examples) -> Pairs | LabeledTexts | None:
+    """As objectives see them that judge texts; None with those that write them."""
     match objective_of(spec).type:
         case ObjectiveType.DPO | ObjectiveType.REWARD:
             return Pairs(records)
         case ObjectiveType.KTO:
             return Ratings(records, spec.data.max_length)
+        case ObjectiveType.CLASSIFICATION:
+            return LabeledTexts(records)
     return None

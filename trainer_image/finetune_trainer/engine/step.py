@@ -25,7 +25,7 @@ from finetune_trainer.engine.seeding import seed_micro_batch
 from finetune_trainer.engine.split import Phase, Split
 from finetune_trainer.engine.straggler import Stopwatch
 from finetune_trainer.engine.strategy.base import Strategy
-from finetune_trainer.objectives.base import Objective, Sums
+from finetune_trainer.objectives.base import Objective, Samples, Sums
 from finetune_trainer.retention.base import Term
 
 
@@ -98,7 +98,7 @@ class Stepper:
             inputs = replace(micro.batch.to(self._place.device), ahead=found)
             split.enter(Phase.FORWARD)
             with self._strategy.precision():
-                sums = self._forward(inputs)
+                sums = self._forward(self._written(inputs))
             split.enter(Phase.BACKWARD)
             self._strategy.backward(sums.loss / load.weight, last=number == len(load.micros))
             totals += torch.stack([sums.loss.detach(), *sums.parts]).double()
@@ -132,6 +132,11 @@ class Stepper:
             self._leave_out()
         self._heart.beat()
         return replace(result, skipped=skipped, split=split.end())
+
+    def _written(self, batch: Batch) -> Batch:
+        if not isinstance(self._objective, Samples):
+            return batch
+        return self._objective.sample(self._strategy.model, batch, self._heart.beat)
 
     def _forward(self, batch: Batch) -> Sums:
         return self._objective.sums(self._strategy.model, batch)

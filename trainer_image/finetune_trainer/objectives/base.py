@@ -7,7 +7,7 @@ how records are grouped, nor on which rank happens to hold short ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -42,6 +42,18 @@ class Objective(Protocol):
 
     def sums(self, model: nn.Module, batch: Batch) -> Sums:
         """One forward pass. A batch without targets adds nothing to any sum, and has a gradient of zero."""
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """An objective that learns from what the model writes. `alive` is to be called while it does."""
+
+    def sample(self, model: nn.Module, batch: Batch, alive: Callable[[], object]) -> Batch:
+        """What is written after the prompts of a collated batch: what `sums` is asked of. Random numbers are those of
+        the micro-batch that was seeded last."""
+
+    def judge(self, model: nn.Module, batch: Batch, alive: Callable[[], object]) -> Sums:
+        """Of held-out prompts; nothing is drawn. A part that means nothing here is not a number."""
 
 
 @runtime_checkable

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import DPOSettings, ObjectiveType, objective_of
+from finetune_api.objective import DPOSettings, ObjectiveType, objective_of, policy_of
 from finetune_api.objective_kto import KTOSettings
 from finetune_api.objective_reward import RewardSettings
 from finetune_trainer.objectives import base
+from finetune_trainer.objectives.classification import Classification
 from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO
 from finetune_trainer.objectives.kto import KTO
+from finetune_trainer.objectives.policy import Policy
 from finetune_trainer.objectives.reward import Reward
 from finetune_trainer.objectives.sft import SFT
 
@@ -25,5 +27,10 @@ def choose(spec: FineTuneJobSpec) -> base.Objective:
         return KTO(objective.kto or KTOSettings())
     if objective.type is ObjectiveType.REWARD:
         return Reward(objective.reward or RewardSettings())
+    if objective.type is ObjectiveType.CLASSIFICATION:
+        assert objective.classification is not None
+        return Classification(objective.classification)
+    if (policy := policy_of(spec)) is not None:
+        return Policy(policy)
     regularization = spec.training.regularization
     return SFT(float(regularization.label_smoothing or 0) if regularization else 0.0)

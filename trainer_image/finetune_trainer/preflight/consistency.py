@@ -40,10 +40,10 @@ def check_gate(spec: FineTuneJobSpec) -> None:
                 f"{', '.join(MEASURED[objective])}; name one of these, or remove the gate",
                 Reason.GATE_NOT_MEASURED,
             )
-        if gate.metric is Metric.EXACT_MATCH and spec.evaluation.samples.count == 0:
+        if gate.metric in (Metric.EXACT_MATCH, Metric.REWARD) and spec.evaluation.samples.count == 0:
             raise wrong(
                 field,
-                "exactMatch cannot be measured: evaluation.samples.count is 0; raise it, or remove the gate",
+                f"{gate.metric} cannot be measured: evaluation.samples.count is 0; raise it, or remove the gate",
                 Reason.GATE_NOT_MEASURED,
             )
         if (

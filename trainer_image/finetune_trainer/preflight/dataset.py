@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from finetune_api.data import Data
 from finetune_api.exitcodes import ExitCode
+from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import head_of
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.chunks import as_file
 from finetune_trainer.data.columns import columns_of
+from finetune_trainer.data.labels import classes
 from finetune_trainer.data.parts import BadRecord
 from finetune_trainer.data.purpose import Kinds, accepted_from
 from finetune_trainer.data.read import BadRecords, read_source
-from finetune_trainer.data.records import Conversation, Preference, Rated, Record, content_digest
+from finetune_trainer.data.records import Conversation, answers, content_digest
 from finetune_trainer.data.refine import Refiner
 from finetune_trainer.data.sources import NamedSource, SourceFile, every_source, list_files
 from finetune_trainer.model.quantity import human_bytes
@@ -88,7 +90,7 @@ def read_sample(config: RunConfig, listed: Listed) -> Sample:
                 break
             left = None if limit is None else limit - taken
             kinds = accepted_from(config.spec, named)
-            taken += _read_file(named, file, budget, left, bad, sample, kinds, refiner, ids, config.spec.data)
+            taken += _read_file(named, file, budget, left, bad, sample, kinds, refiner, ids, config.spec)
     sample.duplicates = len(sample.train) - len(set(sample.train))
     sample.malformed, sample.filtered = bad.count, sum(refiner.left_out.values())
     for named, _files in listed:
@@ -153,9 +155,10 @@ def _read_file(
     kinds: Kinds,
     refiner: Refiner,
     ids: _Ids,
-    data: Data,
+    spec: FineTuneJobSpec,
 ) -> int:
     cut = file.entry.size > budget
+    data, head = spec.data, head_of(spec)
     weight = float(getattr(named.source, "weight", None) or 1)
     secret = named.source.secret_ref.name if named.source.secret_ref else None
     taken = 0
@@ -169,6 +172,7 @@ def _read_file(
                 continue
             try:
                 columns_of(located.document, data, named)
+                classes(record, head)
             except BadRecord as error:
                 bad.add(named.field, located.place, str(error))
                 continue
@@ -178,7 +182,7 @@ def _read_file(
                 sample.same_ids.append(f"{located.place} ({located.document['id']!r:.60})")
             sample.records += 1
             sample.fields.add(named.field)
-            sample.conversations += isinstance(_answer(record), Conversation)
+            sample.conversations += isinstance(answers(record)[0], Conversation)
             if named.held_out:
                 sample.held_out += 1
             elif named.replayed:
@@ -190,10 +194,3 @@ def _read_file(
                 return taken
     sample.complete = sample.complete and not cut
     return taken
-
-
-def _answer(record: Record) -> Record:
-    """The answers of a preference are of one kind."""
-    if isinstance(record, Preference):
-        return record.chosen
-    return record.answer if isinstance(record, Rated) else record

@@ -25,7 +25,7 @@ from finetune_trainer.engine.scorer import HEAD
 from finetune_trainer.publish import check, export
 from finetune_trainer.publish.cache import write_metrics
 from finetune_trainer.publish.divergence import taught_by
-from finetune_trainer.publish.kind import ADAPTER, MERGED, SCORER
+from finetune_trainer.publish.kind import ADAPTER, MERGED, WRITES_NOTHING
 from finetune_trainer.publish.measure import Measure
 from finetune_trainer.publish.reference import make_reference
 from finetune_trainer.publish.session import Session
@@ -51,7 +51,7 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
     expected = check.reference(trained, probes, device)
     final = export.combine(trained, spec)
     del trained
-    if kind in (MERGED, SCORER):
+    if kind in (MERGED, *WRITES_NOTHING):
         log.event("merged", equivalence=check.require_equivalence(final, expected, device, "the merged one"))
     if kind != ADAPTER:
         export.round_to_stored(final, base)
@@ -63,12 +63,12 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
 
     session.enter("Checking")
     if kind != ADAPTER:
-        new = (f"{HEAD}.weight",) if kind == SCORER else ("lm_head.weight",)
+        new = (f"{HEAD}.weight",) if kind in WRITES_NOTHING else ("lm_head.weight",)
         check.require_same_layout(export.stored_types(base), export.stored_types(folder), new=new)
     exported: Any = check.load_exported(spec, base, folder, kind, torch.float32, device)
     words = check.require_equivalence(exported, expected, device, "the exported folder")
     log.event("exported", kind=kind, equivalence=words)
-    if kind not in (ADAPTER, SCORER):
+    if kind not in (ADAPTER, *WRITES_NOTHING):
         _leave_reference(exported, tokenizer, device, folder)
     if not evaluate:
         return
@@ -88,8 +88,8 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
     last = measure.model(exported.to(dtype), "final")
     del exported
     _free()
-    # A base has no scores.
-    first = {} if kind == SCORER else measure.model(load_base(base, dtype).to(device).eval(), "base")
+    # A base has no scores, and no labels.
+    first = {} if kind in WRITES_NOTHING else measure.model(load_base(base, dtype).to(device).eval(), "base")
     _free()
     session.metrics = measure.combine(first, last)
     for name, value in session.metrics.items():

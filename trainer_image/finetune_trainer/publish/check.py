@@ -17,7 +17,7 @@ import torch
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import scores
+from finetune_api.objective import head_of
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.data.dataset import Examples
 from finetune_trainer.engine.model import load_base
@@ -110,7 +110,7 @@ def load_exported(
 ) -> Any:
     """As a user would: plain transformers, or the adapter on top of the base."""
     if kind != ADAPTER:
-        return load_base(folder, dtype, scores=scores(spec)).to(device).eval()
+        return load_base(folder, dtype, head=head_of(spec)).to(device).eval()
     model: Any = method_of(spec.method).load_adapter(load_base(base, dtype), folder)
     return model.to(device).eval()
 
@@ -119,7 +119,7 @@ def _log_probs(model: Any, ids: list[int], device: torch.device) -> torch.Tensor
     with torch.inference_mode():
         logits_tv = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
     if logits_tv.ndim == 1:
-        # A score alone: compared as the odds against a text that scores 0.
+        # Outputs of a head of its own: each compared as the odds against one of 0.
         logits_tv = torch.stack([logits_tv, torch.zeros_like(logits_tv)], -1)
     log_probs_tv: torch.Tensor = logits_tv.float().log_softmax(-1).cpu()
     return log_probs_tv

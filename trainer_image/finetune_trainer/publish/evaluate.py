@@ -19,6 +19,8 @@ from finetune_trainer.data.dataset import Examples
 from finetune_trainer.data.wrapped import Wrapped
 from finetune_trainer.engine.batch import collate
 from finetune_trainer.engine.loss import target_loss_sum
+from finetune_trainer.engine.write import as_text, last_answer, write
+from finetune_trainer.objectives.labeled import LabeledTexts
 from finetune_trainer.objectives.pairs import Pairs
 
 TOKENS_PER_BATCH = 8192
@@ -27,7 +29,7 @@ _MAX_EXPONENT = 700.0
 
 Progress = Callable[[int, int], None]
 """(done, all)."""
-Measurable = Examples | Wrapped | Pairs
+Measurable = Examples | Wrapped | Pairs | LabeledTexts
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,10 @@ def prompts(examples: Examples, tokenizer: Any, count: int) -> list[Prompt]:
         if examples.is_truncated(index):
             continue
         ids, targets = examples[index]
-        trained = np.flatnonzero(targets)
-        end = int(trained[-1]) + 1
-        gaps = np.flatnonzero(~targets[:end])
-        start = int(gaps[-1]) + 1 if len(gaps) else 0
+        start, end = last_answer(targets)
         if start > 0:
-            found.append(Prompt(ids[:start].tolist(), _text(tokenizer, ids[start:end].tolist())))
+            found.append(Prompt(ids[:start].tolist(), as_text(tokenizer, ids[start:end].tolist())))
     return found
-
-
-def stop_ids(examples: Examples, tokenizer: Any) -> list[int]:
-    """The eos, and whatever special token ends the records' trained parts (a chat template's end of turn)."""
-    special = set(tokenizer.all_special_ids)
-    last = {int(ids[np.flatnonzero(targets)[-1]]) for ids, targets in examples}
-    return sorted((last & special) | {tokenizer.eos_token_id})
 
 
 def exact_match(
@@ -95,22 +87,14 @@ def exact_match(
     progress: Progress,
 ) -> float:
     """The share of prompts whose greedy continuation is the expected text, white space at the ends aside."""
-    from transformers import GenerationConfig
-
     hits = 0
-    greedy = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, eos_token_id=list(stops), pad_token_id=pad_id
-    )
     for start in range(0, len(wanted), PROMPTS_PER_BATCH):
         batch = wanted[start : start + PROMPTS_PER_BATCH]
-        ids_bt, attention_bt = _pad_left([p.ids for p in batch], pad_id)
-        with torch.inference_mode():
-            written_bt = model.generate(
-                input_ids=ids_bt.to(device), attention_mask=attention_bt.to(device), generation_config=greedy
-            )
-        for prompt, row in zip(batch, written_bt[:, ids_bt.shape[1] :].tolist(), strict=True):
-            end = next((i for i, token in enumerate(row) if token in stops), len(row))
-            hits += _text(tokenizer, row[:end]) == prompt.target
+        answers = write(
+            model, [p.ids for p in batch], stops=stops, max_new_tokens=max_new_tokens, pad_id=pad_id, device=device
+        )
+        for prompt, answer in zip(batch, answers, strict=True):
+            hits += as_text(tokenizer, [token for token in answer if token not in stops]) == prompt.target
         progress(start + len(batch), len(wanted))
     return hits / len(wanted)
 
@@ -126,20 +110,6 @@ def warn_of_long_targets(wanted: Sequence[Prompt], tokenizer: Any, max_new_token
             longest=max(lengths),
             maxNewTokens=max_new_tokens,
         )
-
-
-def _text(tokenizer: Any, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-
-def _pad_left(rows: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(row) for row in rows)
-    ids_bt = torch.full((len(rows), width), pad_id, dtype=torch.int64)
-    attention_bt = torch.zeros((len(rows), width), dtype=torch.int64)
-    for index, row in enumerate(rows):
-        ids_bt[index, width - len(row) :] = torch.tensor(row)
-        attention_bt[index, width - len(row) :] = 1
-    return ids_bt, attention_bt
 
 
 def batches(examples: Measurable) -> Iterator[list[int]]:

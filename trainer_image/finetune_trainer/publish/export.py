@@ -17,7 +17,7 @@ import torch
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import MANIFEST
-from finetune_api.objective import scores
+from finetune_api.objective import head_of, scores
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_memory, load_trainable
 from finetune_trainer.common.errors import RunError
@@ -27,7 +27,7 @@ from finetune_trainer.methods.remember import memory_of
 from finetune_trainer.model.headers import TensorInfo
 from finetune_trainer.model.inspect import inspect_tensors
 from finetune_trainer.model.published import MARKER
-from finetune_trainer.publish.kind import ADAPTER, MERGED, SCORER, kind_of
+from finetune_trainer.publish.kind import ADAPTER, MERGED, WRITES_NOTHING, kind_of
 
 _SHARD = "5GB"
 _NOT_COPIED = frozenset({MANIFEST, MARKER, "README.md"})
@@ -48,7 +48,7 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: torch.device) -> Any:
     """The model as training left it, fp32, adapter on. Raises RunError (73, 72)."""
-    model: Any = load_base(base, torch.float32, scores=scores(spec))
+    model: Any = load_base(base, torch.float32, head=head_of(spec))
     model = method_of(spec.method).apply(model)
     load_trainable(model, checkpoint)
     load_memory(memory_of(model), checkpoint)
@@ -58,7 +58,7 @@ def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: t
 
 def combine(model: Any, spec: FineTuneJobSpec) -> Any:
     """The trained model with its adapter merged in fp32, where it is to be merged; `model` must not be used then."""
-    return method_of(spec.method).merge(model) if kind_of(spec) in (MERGED, SCORER) else model
+    return method_of(spec.method).merge(model) if kind_of(spec) in (MERGED, *WRITES_NOTHING) else model
 
 
 def round_to_stored(model: Any, base: Path) -> None:

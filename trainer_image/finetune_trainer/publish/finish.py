@@ -22,7 +22,7 @@ from finetune_trainer.common.stores import open_for, open_run
 from finetune_trainer.model.published import read_manifest
 from finetune_trainer.publish.cache import write_answer
 from finetune_trainer.publish.gate import evaluate_gate, in_words, passed
-from finetune_trainer.publish.kind import ADAPTER, SCORER
+from finetune_trainer.publish.kind import ADAPTER, SCORER, WRITES_NOTHING
 from finetune_trainer.publish.served import gate_line, judge, read_reference, take_answer
 from finetune_trainer.publish.session import Session
 from finetune_trainer.publish.upload import refuse_taken, upload
@@ -86,8 +86,9 @@ def already_published(session: Session, output: Store, model: PublishedModel) ->
 def _served(session: Session, run: Store, prepared: Prepared) -> tuple[ServedResult | None, str | None]:
     """(the verdict, why there is none). Both None where nobody asked for one."""
     image, check = session.config.serving_image, session.config.spec.publish.served_check
-    if prepared.kind == SCORER:
-        return None, "a reward model writes nothing that a serving image could be asked for"
+    if prepared.kind in WRITES_NOTHING:
+        model = "a reward model" if prepared.kind == SCORER else "a classifier"
+        return None, f"{model} writes nothing that a serving image could be asked for"
     if prepared.kind == ADAPTER:
         return None, adapter_words(session.config.spec.method)
     if prepared.served_key is None or image is None:

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from finetune_api.manifests import GateResult, MetricValue
 from finetune_api.publishing import Gate, Metric
 
-HIGHER_IS_BETTER = {Metric.EXACT_MATCH, Metric.PREFERENCE_ACCURACY, Metric.RATING_ACCURACY, Metric.REWARD_MARGIN}
+HIGHER_IS_BETTER = {
+    Metric.EXACT_MATCH,
+    Metric.ACCURACY,
+    Metric.F1,
+    Metric.REWARD,
+    Metric.PREFERENCE_ACCURACY,
+    Metric.RATING_ACCURACY,
+    Metric.REWARD_MARGIN,
+}
 
 
 def evaluate_gate(gates: Sequence[Gate], metrics: Mapping[str, MetricValue]) -> list[GateResult]:

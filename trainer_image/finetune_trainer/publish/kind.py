@@ -1,16 +1,19 @@
-"""What is published: a merged model, an adapter, a fully trained model, or one that scores.
+"""What is published: a merged model, an adapter, a fully trained model, or one that writes nothing.
 
 No torch: asked before any is loaded.
 """
 
 from __future__ import annotations
 
-from finetune_api.allowed import ADAPTER, FULL, MERGED, SCORER, published_kind
+from finetune_api.allowed import ADAPTER, CLASSIFIER, FULL, MERGED, SCORER, WRITES_NOTHING, published_kind
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import scores
+from finetune_api.objective import head_of
 
-__all__ = ["ADAPTER", "FULL", "MERGED", "SCORER", "kind_of"]
+__all__ = ["ADAPTER", "FULL", "MERGED", "SCORER", "WRITES_NOTHING", "kind_of"]
 
 
 def kind_of(spec: FineTuneJobSpec) -> str:
-    return SCORER if scores(spec) else published_kind(spec.method, merge=spec.output.merge)
+    head = head_of(spec)
+    if head is None:
+        return published_kind(spec.method, merge=spec.output.merge)
+    return CLASSIFIER if head.labels else SCORER

@@ -14,17 +14,20 @@ import torch
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.manifests import MetricValue
-from finetune_api.objective import MEASURED, DPOSettings, objective_of, scores
+from finetune_api.objective import MEASURED, DPOSettings, objective_of, policy_of, scores
 from finetune_api.objective_kto import KTOSettings
 from finetune_api.objective_reward import RewardSettings
 from finetune_api.publishing import Metric
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine.loss import row_log_probs
 from finetune_trainer.engine.scorer import row_scores
+from finetune_trainer.engine.write import stop_ids
 from finetune_trainer.objectives.distill import Distill
+from finetune_trainer.objectives.labeled import LabeledTexts
 from finetune_trainer.objectives.pairs import Pairs
+from finetune_trainer.objectives.policy import Policy
 from finetune_trainer.objectives.ratings import Ratings
-from finetune_trainer.publish import divergence, evaluate, preference, rating, scoring
+from finetune_trainer.publish import classified, divergence, evaluate, preference, rating, scoring
 
 Measured = dict[str, tuple[float, int]]
 """Name → (value, samples)."""
@@ -51,6 +54,10 @@ class Measure:
         found: Measured = {}
         if not len(self.held_out):
             return found
+        if (policy := policy_of(self.spec)) is not None:
+            return self._rewards(Policy(policy), model, name)
+        if isinstance(self.held_out, LabeledTexts):
+            return self._of_texts(self.held_out, model, name)
         if isinstance(self.held_out, Pairs):
             self.asked[name] = self._of_pairs(self.held_out, model, name)
             if scores(self.spec):
@@ -77,13 +84,41 @@ class Measure:
                 model,
                 wanted,
                 self.tokenizer,
-                stops=evaluate.stop_ids(self.held_out, self.tokenizer),
+                stops=stop_ids(self.held_out, self.tokenizer),
                 max_new_tokens=limit,
                 pad_id=self.pad_id,
                 device=self.device,
                 progress=partial(self.progress, f"samples of {name}"),
             )
             found[Metric.EXACT_MATCH.value] = (share, len(wanted))
+        return found
+
+    def _rewards(self, objective: Policy, model: Any, name: str) -> Measured:
+        """Of the likeliest answers to as many prompts as exact matches would be counted over."""
+        count = min(len(self.held_out), self.spec.evaluation.samples.count)
+        objective.equip(self.tokenizer, self.held_out, self.pad_id)
+        total = 0.0
+        for start in range(0, count, evaluate.PROMPTS_PER_BATCH):
+            indices = range(start, min(start + evaluate.PROMPTS_PER_BATCH, count))
+            batch = objective.collate(self.held_out, indices, self.pad_id).to(self.device)
+            total -= float(objective.judge(model, batch, lambda: None).loss)
+            self.progress(f"rewards of {name}", indices.stop, count)
+        return {Metric.REWARD.value: (total / count, count)} if count else {}
+
+    def _of_texts(self, texts: LabeledTexts, model: Any, name: str) -> Measured:
+        settings = objective_of(self.spec).classification
+        assert settings is not None
+        found = classified.judge(
+            settings,
+            model,
+            texts,
+            evaluate.batches(texts),
+            pad_id=self.pad_id,
+            device=self.device,
+            progress=partial(self.progress, f"labels of {name}"),
+        )
+        if not math.isfinite(found[Metric.LOSS.value][0]):
+            raise RunError(ExitCode.DIVERGED, "the final model's outputs are not finite; training diverged")
         return found
 
     def _from_teacher(self, distill: Distill, model: Any, name: str) -> tuple[float, int]:

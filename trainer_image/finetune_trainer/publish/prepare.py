@@ -25,7 +25,7 @@ from finetune_trainer.common.stores import open_checkpoints, open_for, open_run
 from finetune_trainer.publish.cache import artefact_key, cache_key, read_answer, read_metrics
 from finetune_trainer.publish.finish import already_published, blocked, gate_passes
 from finetune_trainer.publish.gate import evaluate_gate
-from finetune_trainer.publish.kind import ADAPTER, SCORER, kind_of
+from finetune_trainer.publish.kind import ADAPTER, WRITES_NOTHING, kind_of
 from finetune_trainer.publish.session import Session
 from finetune_trainer.publish.upload import refuse_taken
 from finetune_trainer.publish.volume import Prepared
@@ -75,7 +75,7 @@ def _good_so_far(session: Session, run: Store) -> bool:
 def _served_check(session: Session, run: Store, kind: str) -> str | None:
     """Under which key the engine's answer is kept; leaves the answer if an earlier try has it."""
     image = session.config.serving_image
-    if image is None or kind in (ADAPTER, SCORER):
+    if image is None or kind in (ADAPTER, *WRITES_NOTHING):
         return None
     key = artefact_key(session.volume.model, image, session.config.spec.publish.served_check)
     answer = read_answer(run, key)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from finetune_api.allowed import ADAPTER, SCORER
+from finetune_api.allowed import ADAPTER, SCORER, WRITES_NOTHING
 from finetune_api.exitcodes import ExitCode
 from finetune_api.layout import MANIFEST
 from finetune_api.manifests import FileRecord, ModelManifest
@@ -69,11 +69,12 @@ def require_intact(store: Store, manifest: ModelManifest, expected: str | None) 
 
 
 def require_servable(store: Store, manifest: ModelManifest) -> None:
-    """Raises RunError (64) for an adapter, and for a model that scores."""
-    if manifest.kind == SCORER:
+    """Raises RunError (64) for an adapter, and for a model that writes nothing."""
+    if manifest.kind in WRITES_NOTHING:
+        model = "a reward model, which scores" if manifest.kind == SCORER else "a classifier, which sorts"
         raise RunError(
             ExitCode.INVALID_SPEC,
-            f"{store.uri} holds a reward model, which scores texts and writes none; rollouts serve models that write. "
+            f"{store.uri} holds {model} texts and writes none; rollouts serve models that write. "
             "Load it with transformers (AutoModelForSequenceClassification)",
             reason=Reason.NOT_GENERATIVE,
         )

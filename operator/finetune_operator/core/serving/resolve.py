@@ -112,7 +112,14 @@ def _output(job: Obj, config: Config) -> ModelSource | Waiting:
     output = (job.get("status") or {}).get("output") or {}
     if not output.get("uri") or not output.get("digest"):
         return Waiting(Reason.WAITING_FOR_JOB, f"FineTuneJob {name} Succeeded, but its status names no output yet")
-    if ((job.get("spec") or {}).get("objective") or {}).get("type") == ObjectiveType.REWARD:
+    objective = ((job.get("spec") or {}).get("objective") or {}).get("type")
+    if objective == ObjectiveType.CLASSIFICATION:
+        return Waiting(
+            Reason.CLASSIFIER_NOT_SERVABLE,
+            f"FineTuneJob {name} published a classifier, which sorts texts and writes none; "
+            "name a job of another objective.type",
+        )
+    if objective == ObjectiveType.REWARD:
         return Waiting(
             Reason.REWARD_NOT_SERVABLE,
             f"FineTuneJob {name} published a reward model, which scores texts and writes none; "

@@ -36,7 +36,7 @@ def setting_for(
         offload=spec.parallelism.offload,
         micro_batch=micro_batch,
         accumulation=accumulation,
-        length=spec.data.max_length,
+        length=spec.data.max_length + objective.new_tokens(spec),
         recompute=settled_recompute(spec),
     )
 

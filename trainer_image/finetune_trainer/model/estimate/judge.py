@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from finetune_api.duration import parse_duration
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import rows_per_record
+from finetune_api.objective import new_tokens, rows_per_record
 from finetune_api.reports import Estimate, MemoryParts
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.model.estimate.choose import choose_setting, nearest_fits
@@ -50,7 +50,8 @@ def judge(model: ModelInfo, spec: FineTuneJobSpec, plan: BatchPlan) -> Judgement
     speed = tokens_per_second(model, spec, find_gpu(resources)) if on_gpu else None
     step = None
     if speed is not None:
-        step = plan.global_batch * rows_per_record(spec) * spec.data.max_length / (speed * plan.world_size)
+        length = spec.data.max_length + new_tokens(spec)
+        step = plan.global_batch * rows_per_record(spec) * length / (speed * plan.world_size)
     size, notice = checkpoint_bytes(model, spec), parse_duration(spec.checkpoint.notice)
     promise = notice_fits(size, step, notice)
     estimate = Estimate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetune_api.finetunejob import FineTuneJobSpec
+from finetune_api.objective import new_tokens
 from finetune_trainer.model.estimate import teacher
 from finetune_trainer.model.estimate.gpus import Gpu
 from finetune_trainer.model.estimate.optimizer import FP32, state_bytes
@@ -29,7 +30,11 @@ def tokens_per_second(model: ModelInfo, spec: FineTuneJobSpec, gpu: Gpu | None) 
     if gpu is None:
         return None
     peak = gpu.half_flops if spec.training.precision.halved else gpu.full_flops
-    return None if peak is None else UTILISATION * peak / flops_per_token(model, spec, length=spec.data.max_length)
+    return (
+        None
+        if peak is None
+        else UTILISATION * peak / flops_per_token(model, spec, length=spec.data.max_length + new_tokens(spec))
+    )
 
 
 def checkpoint_bytes(model: ModelInfo, spec: FineTuneJobSpec) -> int:

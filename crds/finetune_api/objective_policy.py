@@ -1,0 +1,100 @@
+"""`objective.grpo` and `objective.rloo`: the model writes several answers to a prompt and learns from their rewards."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from finetune_api.base import ApiModel, Decimal, PositiveDecimal, SignedDecimal, cel, rules
+
+
+class RewardType(StrEnum):
+    EXACT_MATCH = "ExactMatch"
+    CONTAINS = "Contains"
+    NUMBER = "Number"
+    REGEX = "Regex"
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression of Python: {error}") from None
+    return pattern
+
+
+class RewardFunction(ApiModel):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "has(self.pattern) == (self.type == 'Regex')",
+                "pattern belongs to type Regex, which needs it; set both, or neither",
+            )
+        )
+    )
+
+    type: Annotated[
+        RewardType,
+        Field(
+            description="1 for an answer that fits, else 0. ExactMatch: it is the record's own answer, white space at "
+            "the ends aside. Contains: the record's own answer occurs in it. Number: the last number in it is the last "
+            "number of the record's own answer. Regex: pattern is found in it."
+        ),
+    ]
+    pattern: (
+        Annotated[
+            str,
+            AfterValidator(_compiles),
+            Field(
+                min_length=1,
+                max_length=1024,
+                description="A regular expression of Python; `.` fits line breaks, too.",
+            ),
+        ]
+        | None
+    ) = None
+    weight: Annotated[
+        SignedDecimal, Field(description="What it adds to the reward of an answer that fits; below 0 it is a penalty.")
+    ] = "1"
+
+
+class PolicySettings(ApiModel):
+    """Answers are written by the model that trains, as it stands at that step."""
+
+    rewards: Annotated[
+        list[RewardFunction], Field(min_length=1, max_length=8, description="Their sum is learned from.")
+    ]
+    generations: Annotated[int, Field(ge=2, le=64, description="Answers to each prompt, which are compared.")] = 8
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192, description="Of an answer; it is cut off there.")] = 256
+    temperature: Annotated[PositiveDecimal, Field(description="Of writing; larger tries more.")] = "1"
+    beta: Annotated[
+        Decimal,
+        Field(
+            description="How closely the model is held to the base. 0 asks the base nothing; else its adapter is "
+            "turned off for that, so method.type has to be LoRA, QLoRA or DoRA."
+        ),
+    ] = "0"
+
+
+class GRPOLoss(StrEnum):
+    GRPO = "GRPO"
+    DR_GRPO = "DrGRPO"
+
+
+class GRPOSettings(PolicySettings):
+    """Group relative policy optimisation: an answer is as good as its reward lies above the mean of its group."""
+
+    loss: Annotated[
+        GRPOLoss,
+        Field(
+            description="GRPO: rewards are divided by the group's standard deviation, an answer's loss by its tokens. "
+            "DrGRPO: neither, but by maxNewTokens, so that long wrong answers are not favoured."
+        ),
+    ] = GRPOLoss.GRPO
+
+
+class RLOOSettings(PolicySettings):
+    """REINFORCE leave-one-out: an answer is as good as its reward lies above the mean of the others in its group."""

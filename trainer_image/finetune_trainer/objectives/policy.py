@@ -1,0 +1,181 @@
+"""Learning from rewards of answers that the model writes itself: GRPO (Shao et al. 2024, "DeepSeekMath", equation 3),
+without its two biases (Dr. GRPO, Liu et al. 2025, "Understanding R1-Zero-Like Training", section 3.2), and RLOO
+(Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE Style Optimization").
+
+Each prompt of a batch is answered anew by the model of that step, and one update is made of it: so the ratio to the
+model that wrote is 1, with a gradient, and nothing has to be clipped. What is drawn follows from the place in the data
+order alone, so a resumed run writes the same answers.
+
+Legend of suffixes: p prompts, g answers to each, b rows (p times g), n tokens of all answers, f reward functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from finetune_api.objective_policy import GRPOLoss, GRPOSettings, PolicySettings
+from finetune_trainer.engine.batch import Batch, Example, Examples, collate
+from finetune_trainer.engine.loss import target_logits
+from finetune_trainer.engine.order import key
+from finetune_trainer.engine.seeding import row_seed
+from finetune_trainer.engine.write import Drawn, Tokens, as_text, last_answer, stop_ids, write
+from finetune_trainer.methods.adapters import adapter_off
+from finetune_trainer.objectives.advantages import group_relative, leave_one_out
+from finetune_trainer.objectives.base import Indices, Sums
+from finetune_trainer.objectives.rewards import fits, names
+
+_LOOKED_AT = 256
+"""Records whose last tokens say how an answer ends."""
+Alive = Callable[[], object]
+
+
+class Policy:
+    """Loss: the sum over prompts of the mean over their answers, divided by the number of prompts."""
+
+    def __init__(self, settings: PolicySettings) -> None:
+        self._settings, self._beta = settings, float(settings.beta)
+        self._weights = [float(function.weight) for function in settings.rewards]
+        several = names(settings.rewards) if len(settings.rewards) > 1 else ()
+        self.parts: tuple[str, ...] = ("reward", *several, "completionTokens", "rewardStd", "kl")
+        self._tokenizer: Any = None
+        self._stops: list[int] = []
+        self._pad = 0
+
+    def equip(self, tokenizer: Any, examples: Examples, pad_id: int) -> None:
+        """Before the first batch."""
+        self._tokenizer, self._pad = tokenizer, pad_id
+        self._stops = stop_ids([examples[i] for i in range(min(len(examples), _LOOKED_AT))], tokenizer)
+
+    def weight(self, examples: Examples, indices: Indices) -> int:
+        return len(indices)
+
+    def collate(self, examples: Examples, indices: Indices, pad_id: int) -> Batch:
+        """The records as they are: prompts with their own answers, which nobody learns to write."""
+        return collate(examples, indices, pad_id)
+
+    def sample(self, model: nn.Module, batch: Batch, alive: Alive) -> Batch:
+        """The rows that the loss is taken of, with their rewards; `batch` as `collate` gives it."""
+        count = self._settings.generations
+        asked = [(prompt, reference) for prompt, reference in self._asked(batch) for _ in range(count)]
+        seeds = [key(row_seed(row), answer) for row in range(len(batch.ids_bt)) for answer in range(count)]
+        drawn = Drawn(seeds, float(self._settings.temperature))
+        answers = self._write(model, [prompt for prompt, _ in asked], batch.ids_bt.device, alive, drawn)
+        rows = [_row(prompt, answer) for (prompt, _), answer in zip(asked, answers, strict=True)]
+        rewards_bf = self._rewards([reference for _, reference in asked], answers)
+        found = collate(rows, range(len(rows)), self._pad).to(batch.ids_bt.device)
+        return replace(found, rewards_bf=rewards_bf.to(batch.ids_bt.device))
+
+    def judge(self, model: nn.Module, batch: Batch, alive: Alive) -> Sums:
+        """Of the likeliest answer to each prompt. The loss is the reward with the other sign: what training lowers."""
+        asked = self._asked(batch)
+        answers = self._write(model, [prompt for prompt, _ in asked], batch.ids_bt.device, alive, None)
+        rewards_bf = self._rewards([reference for _, reference in asked], answers).to(batch.ids_bt.device)
+        tokens = torch.tensor(float(sum(map(len, answers))), device=rewards_bf.device)
+        unknown = torch.full_like(tokens, torch.nan)
+        shown = self._shown(rewards_bf)
+        return Sums(-shown[0].sum(), (*(part_b.sum() for part_b in shown), tokens, unknown, unknown))
+
+    def sums(self, model: nn.Module, batch: Batch) -> Sums:
+        """`batch` as `sample` gives it."""
+        assert batch.rewards_bf is not None
+        assert batch.predicts_n is not None
+        row_n = batch.predicts_n // batch.ids_bt.shape[1]
+        log_probs_n = self._log_probs(model, batch)
+        base_n = None
+        if self._beta:
+            with torch.no_grad(), adapter_off(model) as base:
+                base_n = self._log_probs(base, batch)
+        return self.compare(log_probs_n, base_n, row_n, batch.rewards_bf)
+
+    def compare(
+        self, log_probs_n: torch.Tensor, base_n: torch.Tensor | None, row_n: torch.Tensor, rewards_bf: torch.Tensor
+    ) -> Sums:
+        """From log-likelihoods of the answers' tokens under the model and under the base; `row_n`: whose they are."""
+        group, rows = self._settings.generations, len(rewards_bf)
+
+        def by_row(values_n: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(rows, device=values_n.device).index_add(0, row_n, values_n)
+
+        tokens_b = by_row(torch.ones_like(log_probs_n)).clamp(min=1)
+        shown = self._shown(rewards_bf)
+        rewards_pg = shown[0].reshape(-1, group)
+        ratio_n = torch.exp(log_probs_n - log_probs_n.detach())
+        if isinstance(self._settings, GRPOSettings):
+            dr = self._settings.loss is GRPOLoss.DR_GRPO
+            advantages_b = group_relative(rewards_pg, scaled=not dr).reshape(-1)
+            kl_n = _kl(log_probs_n, base_n)
+            # With the ratio the estimate has the gradient of the divergence (DeepSeek-AI 2025, "DeepSeek-V3.2", 3.1).
+            loss_b = by_row(ratio_n * (self._beta * kl_n - advantages_b[row_n]))
+            loss_b = loss_b / (self._settings.max_new_tokens if dr else tokens_b)
+            kl_b = by_row(kl_n.detach()) / tokens_b
+        else:
+            away_b = by_row(log_probs_n.detach() - base_n) if base_n is not None else torch.zeros_like(tokens_b)
+            kl_b = away_b / tokens_b
+            advantages_b = leave_one_out(rewards_pg - self._beta * away_b.reshape(-1, group)).reshape(-1)
+            log_prob_b = by_row(log_probs_n)
+            loss_b = -advantages_b * torch.exp(log_prob_b - log_prob_b.detach())
+        std_b = rewards_pg.std(1, keepdim=True).expand_as(rewards_pg).reshape(-1)
+        parts = (*shown, tokens_b, std_b, kl_b)
+        return Sums(loss_b.sum() / group, tuple(part_b.sum() / group for part_b in parts))
+
+    def _shown(self, rewards_bf: torch.Tensor) -> list[torch.Tensor]:
+        """(b,): the reward, and where it has several parts each of them."""
+        weighted_bf = rewards_bf * torch.tensor(self._weights, device=rewards_bf.device)
+        several = rewards_bf.shape[1] > 1
+        return [weighted_bf.sum(1), *(rewards_bf.unbind(1) if several else ())]
+
+    def _log_probs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """(n,), of the distribution that was drawn from."""
+        assert batch.labels_n is not None
+        logits_nv = target_logits(model, batch) / float(self._settings.temperature)
+        return -nn.functional.cross_entropy(logits_nv, batch.labels_n, reduction="none")
+
+    def _asked(self, batch: Batch) -> list[tuple[Tokens, str]]:
+        """Every record's prompt, and its own answer as text."""
+        found = []
+        for ids, targets in zip(batch.ids_bt.tolist(), batch.targets_bt.cpu().numpy(), strict=True):
+            start, end = last_answer(targets)
+            found.append((ids[:start], as_text(self._tokenizer, ids[start:end])))
+        return found
+
+    def _write(
+        self, model: nn.Module, prompts: Sequence[Tokens], device: torch.device, alive: Alive, drawn: Drawn | None
+    ) -> list[Tokens]:
+        return write(
+            model,
+            prompts,
+            stops=self._stops,
+            max_new_tokens=self._settings.max_new_tokens,
+            pad_id=self._pad,
+            device=device,
+            drawn=drawn,
+            alive=alive,
+        )
+
+    def _rewards(self, references: Sequence[str], answers: Sequence[Tokens]) -> torch.Tensor:
+        """fp32 (b, f)."""
+        texts = [as_text(self._tokenizer, answer) for answer in answers]
+        pairs = zip(texts, references, strict=True)
+        return torch.tensor(
+            [[float(fits(function, *pair)) for function in self._settings.rewards] for pair in pairs],
+            dtype=torch.float32,
+        )
+
+
+def _row(prompt: Tokens, answer: Tokens) -> Example:
+    ids = np.array(prompt + answer, dtype=np.int32)
+    return ids, np.arange(len(ids)) >= len(prompt)
+
+
+def _kl(log_probs_n: torch.Tensor, base_n: torch.Tensor | None) -> torch.Tensor:
+    """An estimate that is never below 0 (Schulman 2020, "Approximating KL Divergence", k3)."""
+    if base_n is None:
+        return torch.zeros_like(log_probs_n)
+    away_n = base_n - log_probs_n
+    return torch.exp(away_n) - away_n - 1

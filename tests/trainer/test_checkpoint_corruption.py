@@ -118,6 +118,20 @@ def test_no_flipped_bit_of_a_manifest_moves_the_position(world: World) -> None:
     assert fell_back > len(content) / 5 / 2, "most of a manifest matters"
 
 
+@pytest.mark.parametrize("path", ["state.js\\u007fn", "../state.json", "/state.json", "state.json/", ".tmp-state"])
+def test_a_damaged_path_in_a_manifest_is_quarantined(
+    world: World, path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    older = save(world, killed_saver.whole, 5)
+    newer = save(world, killed_saver.whole, 10)
+    manifest = newer / "MANIFEST.json"
+    content = manifest.read_text()
+    assert content.count('"state.json"') == 1
+    manifest.write_text(content.replace('"state.json"', f'"{path}"'))
+    assert world.found() == older.name
+    assert "quarantined" in "".join(capfd.readouterr())
+
+
 def test_all_damaged_is_none_and_no_error(world: World, form: Form) -> None:
     for step in (5, 10):
         _flip(0.5)(save(world, form, step) / "state.json")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from finetune_api import layout
 from finetune_api.manifests import CheckpointManifest, Fence
-from finetune_artifacts import ArtifactError, DigestMismatch, FileDigest, NotFound, Progress, Store
+from finetune_artifacts import ArtifactError, DigestMismatch, FileDigest, InvalidUri, NotFound, Progress, Store
 from finetune_trainer.checkpoint.fences import counts
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import timestamp
@@ -47,15 +47,23 @@ def candidates(checkpoints: Store) -> list[Candidate]:
 
 
 def read_manifest(checkpoints: Store, name: str) -> CheckpointManifest | None:
-    """None when nothing was committed there. Raises ValueError when the manifest cannot be read."""
+    """None when nothing was committed there. Raises ValueError when the manifest is damaged."""
     try:
         content = checkpoints.get_bytes(f"{name}/{layout.MANIFEST}")
     except NotFound:
         return None
     try:
-        return CheckpointManifest.model_validate_json(content)
+        manifest = CheckpointManifest.model_validate_json(content)
     except ValidationError as error:
         raise ValueError(f"the manifest is not readable: {error.errors()[0]['msg']}") from None
+    for file in manifest.files:
+        try:
+            intact = checkpoints.checked(file.path) == file.path
+        except InvalidUri:
+            intact = False
+        if not intact:
+            raise ValueError(f"the manifest is damaged: {file.path!r:.120} is not a path this trainer writes")
+    return manifest
 
 
 def committed(checkpoints: Store, fences: list[Fence]) -> list[Candidate]:

@@ -94,13 +94,13 @@ def take_output(outputs: Store, folder: Path) -> CheckpointManifest:
     names = sorted((int(m[1]) for n in outputs.list_dirs() if (m := _OUTPUT.match(n))), reverse=True)
     for attempt in names:
         name = f"a{attempt}"
-        manifest = read_manifest(outputs, name)
-        if manifest is None:
-            continue
-        files = [FileDigest(f.path, f.size, f.digest) for f in manifest.files]
         try:
+            manifest = read_manifest(outputs, name)
+            if manifest is None:
+                continue
+            files = [FileDigest(f.path, f.size, f.digest) for f in manifest.files]
             outputs.download_tree(name, folder, files=files)
-        except DigestMismatch as error:
+        except (ValueError, DigestMismatch) as error:
             raise RunError(ExitCode.NO_CHECKPOINT, f"the script's output was damaged in storage: {error}") from None
         return manifest
     raise RunError(ExitCode.NO_CHECKPOINT, f"the script's output is not at {outputs.uri} any more")

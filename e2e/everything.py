@@ -52,14 +52,17 @@ def needs_root() -> str | None:
 
 
 def stages() -> list[Stage]:
-    fast, slow = "not slow and not apiserver and not cluster", "(slow or apiserver) and not cluster"
+    later = "slow or programs or apiserver"
     return [
         Stage("style, types, layers", ("make", "--no-print-directory", "lint")),
         Stage("generated files", ("make", "--no-print-directory", "verify")),
-        Stage("unit tests", (*_PYTEST, "tests", "-n", "2", "-m", fast)),
+        Stage("unit tests", (*_PYTEST, "tests", "-n", "2", "-m", f"not ({later}) and not cluster")),
         Stage("pinned programs", (sys.executable, "-m", "e2e.tools", *_BINARIES)),
         # A file stays with one worker: its tests may share ports, devices or an API server.
-        Stage("slow and API-server tests", (*_PYTEST, "tests", "-n", "2", "--dist", "loadfile", "-m", slow)),
+        Stage(
+            "slow tests, and with programs",
+            (*_PYTEST, "tests", "-n", "2", "--dist", "loadfile", "-m", f"({later}) and not cluster"),
+        ),
         Stage("real cluster", (sys.executable, "-m", "e2e.cluster", "up"), needs_root),
         Stage(
             "end to end",

@@ -1,6 +1,6 @@
 """Fixtures for every layer: a real API server, and the programs from the cache.
 
-A missing program is a skip that says what to run; `make test` builds them first, so that it skips nothing.
+A missing program is a skip that says what to run; `make test` runs what needs one after it has built them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ def pytest_configure() -> None:
     each run. Tests seed what they draw from torch themselves."""
     if "pytest_randomly" in sys.modules:
         sys.modules["pytest_randomly"].entrypoint_reseeds = []  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before -m chooses by marks. A test in the fast stage of a fresh machine would be skipped, and never be run."""
+    for item in items:
+        if not {"need", "s3", "apiserver"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("programs")
 
 
 def _need(binary: str) -> Path:

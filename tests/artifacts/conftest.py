@@ -112,7 +112,7 @@ def s3_store(s3: S3Server, s3_uri: str) -> Store:
     return open_store(s3_uri, credentials=s3.credentials, options=IMPATIENT)
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.programs)])
 def store(request: pytest.FixtureRequest) -> Store:
     found: Store = request.getfixturevalue(f"{request.param}_store")
     return found

@@ -26,6 +26,8 @@ NO_BASE_INSIDE = (
 """Methods beside ANCHORED whose model does not give the base's answers with its adapter turned off."""
 OBJECTIVES = (ObjectiveType.SFT, ObjectiveType.PRETRAIN)
 """Objectives that retention has been proven with."""
+KL_SHARE = 4
+"""For klToBase, one row is read besides for so many rows of a global batch."""
 
 
 class Replay(ApiModel):

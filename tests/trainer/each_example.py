@@ -37,8 +37,9 @@ RECORDS = {
     "RLOO": "records.jsonl",
 }
 """What an objective learns from, where an example does not bring it along."""
-AROUND_ZERO = ("GRPO", "RLOO")
-"""Objectives whose loss says nothing: they are seen to learn by their rewards (test_objectives_resume.py)."""
+REWARDED = ("GRPO", "RLOO")
+"""Objectives whose loss is the reward with the other sign. A few steps of a tiny model may find none: they are seen to
+learn in test_objectives_resume.py."""
 
 
 def jobs() -> dict[str, dict[str, Any]]:

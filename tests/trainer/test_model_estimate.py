@@ -280,6 +280,27 @@ def test_training_everything_costs_half_more_than_adapters() -> None:
     assert full / flops_per_token(llama_8b(), big(), length=1) == pytest.approx(1.5, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("objective", "full", "retention", "adapter_passes"),
+    [
+        ({"type": "DPO"}, True, None, 2),
+        ({"type": "DPO"}, False, None, 3),
+        ({"type": "KTO"}, True, None, 3),
+        ({"type": "KTO"}, False, None, 5),
+        ({"type": "GRPO", "grpo": {"rewards": [{"type": "ExactMatch"}]}}, False, None, 2),
+        ({"type": "GRPO", "grpo": {"rewards": [{"type": "ExactMatch"}], "beta": "0.1"}}, False, None, 3),
+        ({"type": "SFT"}, False, {"klToBase": {"data": {"uri": "s3://team-a/kept.jsonl"}, "weight": "1"}}, 2.75),
+    ],
+)
+def test_asking_the_base_costs_a_forward_pass(
+    objective: dict[str, Any], full: bool, retention: dict[str, Any] | None, adapter_passes: float
+) -> None:
+    """In passes of 2 operations a weight: a frozen base takes 2 of them to learn through, a trained one 3."""
+    spec = big(full=full, objective=objective, **({"retention": retention} if retention else {}))
+    found = flops_per_token(llama_8b(), spec, length=1) / (2.0 * llama_8b().parameters)
+    assert found == pytest.approx(adapter_passes + full, rel=0.02)
+
+
 def test_the_promise_holds_while_step_and_checkpoint_fit_the_notice() -> None:
     assert notice_fits(10 * ASSUMED_BANDWIDTH, 5.0, 15.0) == "True"
     assert notice_fits(10 * ASSUMED_BANDWIDTH, 6.0, 15.0) == "False"

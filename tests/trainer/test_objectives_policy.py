@@ -82,6 +82,27 @@ def test_sums_do_not_depend_on_grouping(model: Any, found: PolicySettings) -> No
         assert total == pytest.approx(float(whole.parts[number]), abs=1e-5)
 
 
+def test_the_loss_is_the_reward_with_the_other_sign_and_keeps_its_gradient() -> None:
+    made, model = objective(GRPOSettings.model_validate(settings(rewards=REWARDS[:1]))), small.model(0)
+    model.requires_grad_(True)
+    batch = sampled(made, model, [0, 1, 2])
+    assert batch.rewards_bf is not None
+    assert batch.predicts_n is not None
+    found = made.sums(model, batch)
+    found.loss.backward()  # type: ignore[no-untyped-call]
+    assert float(found.loss.detach()) == pytest.approx(-float(batch.rewards_bf.sum()) / 3, abs=1e-6)
+    slopes = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    row_n = batch.predicts_n // batch.ids_bt.shape[1]
+    compared = made.compare(made._log_probs(model, batch), None, row_n, batch.rewards_bf)
+    compared.loss.backward()  # type: ignore[no-untyped-call]
+    assert any(bool(slope.any()) for slope in slopes)
+    assert all(
+        torch.equal(slope, p.grad)
+        for slope, p in zip(slopes, (p for p in model.parameters() if p.grad is not None), strict=True)
+    )
+
+
 def test_a_better_answer_becomes_likelier(model: Any) -> None:
     """The gradient of RLOO's loss is that of the log-likelihoods times their advantages."""
     made = objective(RLOOSettings.model_validate(settings()))

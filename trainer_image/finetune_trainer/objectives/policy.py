@@ -82,7 +82,8 @@ class Policy:
         return Sums(-shown[0].sum(), (*(part_b.sum() for part_b in shown), tokens, unknown, unknown))
 
     def sums(self, model: nn.Module, batch: Batch) -> Sums:
-        """`batch` as `sample` gives it."""
+        """`batch` as `sample` gives it. The loss has the gradient of `compare`'s, and for its value the reward with the
+        other sign: a value of `compare` is near 0 whatever the model has learned."""
         assert batch.rewards_bf is not None
         assert batch.predicts_n is not None
         row_n = batch.predicts_n // batch.ids_bt.shape[1]
@@ -91,7 +92,8 @@ class Policy:
         if self._beta:
             with torch.no_grad(), adapter_off(model) as base:
                 base_n = self._log_probs(base, batch)
-        return self.compare(log_probs_n, base_n, row_n, batch.rewards_bf)
+        compared = self.compare(log_probs_n, base_n, row_n, batch.rewards_bf)
+        return replace(compared, loss=compared.loss - compared.loss.detach() - compared.parts[0])
 
     def compare(
         self, log_probs_n: torch.Tensor, base_n: torch.Tensor | None, row_n: torch.Tensor, rewards_bf: torch.Tensor

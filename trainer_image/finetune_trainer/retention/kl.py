@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from finetune_api.retention import KL_SHARE
 from finetune_trainer.data.dataset import Examples
 from finetune_trainer.engine.batch import collate, target_tokens
 from finetune_trainer.engine.context import Place
@@ -25,8 +26,6 @@ from finetune_trainer.engine.order import Indices, key, permutation
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.objectives.divergence import divergence_sum
 
-SHARE = 4
-"""Of a global batch's rows, one in so many is read besides."""
 _KL = 0x4B4C
 """Keeps its order apart from the training records'."""
 
@@ -51,7 +50,7 @@ class KLToBase:
         alive: Callable[[], None],
     ) -> None:
         self._weight, self._examples, self._reference, self._place = weight, examples, reference, place
-        self._rows, self._micro, self._pad = max(1, global_batch // SHARE), micro_batch, pad_id
+        self._rows, self._micro, self._pad = max(1, global_batch // KL_SHARE), micro_batch, pad_id
         self._seed, self._alive = key(seed, _KL), alive
         self._orders: dict[int, Indices] = {}
 

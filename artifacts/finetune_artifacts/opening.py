@@ -21,8 +21,9 @@ def open_store(
     """A store below `uri`. Nothing is contacted yet.
 
     credentials: a mounted Secret (files named AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION,
-        AWS_ENDPOINT_URL, AWS_CA_BUNDLE) or a mapping of these. None: the environment or the pod's cloud identity.
-        Region, endpoint and CA bundle fall back to the environment, keys do not.
+        AWS_ENDPOINT_URL, AWS_CA_BUNDLE; for hf:// HF_TOKEN, HF_ENDPOINT, HF_CA_BUNDLE) or a mapping of these. None: the
+        environment or the pod's cloud identity. Region, endpoint and CA bundle of S3 fall back to the environment, keys
+        do not.
     mounts: where the pod mounts claims: `pvc://claim/path` is `<mounts>/claim/path`.
     """
     location = parse_uri(uri)
@@ -32,6 +33,10 @@ def open_store(
         from .s3_client import Bucket
 
         return ObjectStore(location, Bucket(location.authority, credentials, options))
+    if location.scheme == "hf":
+        from .hub import HubStore, Repository
+
+        return HubStore(location, Repository(location.authority, credentials, options))
     if location.scheme == "file":
         return LocalStore(location, Path("/", location.path), options)
     claim = (mounts or DEFAULT_MOUNTS) / location.authority

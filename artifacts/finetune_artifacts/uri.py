@@ -12,16 +12,19 @@ from .errors import InvalidUri, clip
 TEMP_PREFIX = ".tmp-"
 """Names of unfinished files. Listings never show them, so nobody may store under such a name."""
 
-SCHEMES = ("s3", "file", "pvc")
-_EXPECTED = "expected s3://bucket/prefix, pvc://claim/path or file:///absolute/path"
-_LATER = {"gs", "az", "hf", "oci", "configmap"}
+SCHEMES = ("s3", "file", "pvc", "hf")
+_EXPECTED = "expected s3://bucket/prefix, pvc://claim/path, hf://organisation/name or file:///absolute/path"
+_LATER = {"gs", "az", "oci", "configmap"}
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_REPOSITORY = re.compile(r"(datasets/)?(?!datasets/)[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}(@[\w.-]{1,128})?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _CLAIM = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class Uri:
-    """`scheme://authority/path`; authority is the bucket or claim, path has no leading or trailing slash."""
+    """`scheme://authority/path`; path has no leading or trailing slash. The authority is the bucket, the claim, or the
+    repository: `[datasets/]organisation/name[@revision]`."""
 
     scheme: str
     authority: str
@@ -65,7 +68,14 @@ def parse_uri(uri: str) -> Uri:
         cause = "is not supported by this version yet" if scheme in _LATER else "is not known"
         raise InvalidUri(shown, "read the URI", f"the scheme {clip(scheme)!r} {cause}", _EXPECTED)
     authority, _, path = rest.partition("/")
-    if scheme == "file":
+    if scheme == "hf":
+        parts = rest.split("/")
+        count = 3 if parts[0] == "datasets" else 2
+        authority, path = "/".join(parts[:count]), "/".join(parts[count:])
+        if not _REPOSITORY.fullmatch(authority):
+            advice = "expected hf://organisation/name, hf://datasets/organisation/name, and @revision if need be"
+            raise InvalidUri(shown, "read the URI", f"{clip(authority)!r} is not a repository of the Hub", advice)
+    elif scheme == "file":
         if authority or not rest.startswith("/"):
             raise InvalidUri(shown, "read the URI", "a file URI needs an absolute path", "write file:///data/model")
     elif "@" in authority:

@@ -15,9 +15,10 @@ from .fingerprint import fingerprint
 from .opening import open_source, open_store, split_uri
 from .progress import show_progress
 from .publish import check_writable, commit
-from .uri import Uri, parse_uri
+from .uri import COMMIT, Uri, parse_uri
 
 __all__ = [
+    "COMMIT",
     "AccessDenied",
     "Algorithm",
     "AlreadyExists",

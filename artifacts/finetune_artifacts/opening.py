@@ -34,7 +34,8 @@ def open_store(
 
         return ObjectStore(location, Bucket(location.authority, credentials, options))
     if location.scheme == "hf":
-        from .hub import HubStore, Repository
+        from .hub import HubStore
+        from .hub_client import Repository
 
         return HubStore(location, Repository(location.authority, credentials, options))
     if location.scheme == "file":

@@ -1,12 +1,13 @@
 """What a cluster would mount: Secrets as folders of files, claims as directories.
 
-A Secret that a manifest names comes from `--secret NAME=FILE` or, where none is given, from the AWS_* variables of this
-shell. Files are readable by this user only and vanish with the command; values are never shown.
+A Secret that a manifest names comes from `--secret NAME=FILE` or, where none is given, from the variables of this shell
+that such a Secret holds. Files are readable by this user only and vanish with the command; values are never shown.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from finetune_api.exitcodes import ExitCode
 from finetune_api.inputs import inputs
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.common.errors import RunError
-from finetune_trainer.preflight.secrets import referenced
+from finetune_trainer.preflight.secrets import Needed, referenced
 
 KEYS = (
     "AWS_ACCESS_KEY_ID",
@@ -24,6 +25,9 @@ KEYS = (
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
     "AWS_CA_BUNDLE",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_CA_BUNDLE",
     "MLFLOW_TRACKING_TOKEN",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
@@ -81,14 +85,15 @@ def lay_out_secrets(
             known = ", ".join(needed) or "no Secret"
             raise RunError(ExitCode.INVALID_SPEC, f"--secret {name}=…: the manifest does not name it; it names {known}")
     mine = {key: environment[key] for key in KEYS if environment.get(key)}
-    missing = {} if "AWS_ACCESS_KEY_ID" in mine else {n: f for n, f in needed.items() if n not in given}
+    missing = {n: needs for n, needs in needed.items() if n not in given and not _set(needs, mine)}
     if missing:
-        what = ", ".join(f"{name!r} ({field})" for name, field in missing.items())
+        what = ", ".join(f"{name!r} ({needs.field})" for name, needs in missing.items())
+        first = next(iter(missing.values())).keys
         options = " ".join(f"--secret {name}=FILE" for name in missing)
         raise RunError(
             ExitCode.INVALID_SPEC,
             f"the manifest names the Secret {what}, and a cluster's Secrets are not here; pass {options} (a file of "
-            "AWS_ACCESS_KEY_ID=… lines), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in this shell",
+            f"KEY=value lines), or set {first} in this shell",
             reason="SecretMissing",
         )
     for name in needed:
@@ -98,6 +103,11 @@ def lay_out_secrets(
             path = folder / name / key
             path.touch(mode=0o600)
             path.write_text(value)
+
+
+def _set(needs: Needed, mine: Mapping[str, str]) -> bool:
+    """Whether this shell has one of its keys, beside where the server is."""
+    return any(key in mine and "ENDPOINT" not in key for key in re.findall(r"[A-Z]+_[A-Z_]+", needs.keys))
 
 
 def lay_out_volumes(config: RunConfig, given: Mapping[str, Path], folder: Path) -> None:

@@ -52,6 +52,7 @@ def run(options: Options, voice: Voice) -> int:
                 "model_revision": found.model_revision,
                 "data_fingerprint": found.data_fingerprint,
                 "teacher_revision": found.teacher_revision,
+                "pins": found.pins,
             }
         )
         outcome: dict[str, Any] = {"name": manifest.name, "namespace": manifest.namespace, "runKey": found.run_key}

@@ -59,18 +59,27 @@ NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_MAX_LENGTH = 40
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+_STORAGE = (
+    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^\s]*)?|file:///[^\s]*"
+)
+_HUB = r"hf://(datasets/)?[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(@[A-Za-z0-9_.-]+)?(/[^\s]*)?"
+_STORAGE_WORDS = "s3://bucket/path, pvc://claim/path (same namespace) or file:///path (local runs only)"
 Uri = Annotated[
+    str,
+    Field(min_length=6, max_length=1024, pattern=f"^({_STORAGE})$", description=f"{_STORAGE_WORDS}."),
+]
+SourceUri = Annotated[
     str,
     Field(
         min_length=6,
         max_length=1024,
-        pattern=(
-            r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?"
-            r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^\s]*)?|file:///[^\s]*)$"
-        ),
-        description="s3://bucket/path, pvc://claim/path (same namespace) or file:///path (local runs only).",
+        pattern=f"^({_STORAGE}|{_HUB})$",
+        description=f"{_STORAGE_WORDS}; hf://organisation/name[@revision] for a model of the Hugging Face Hub, "
+        "hf://datasets/organisation/name[@revision][/path] for data. A branch is read at the commit that preflight "
+        "found.",
     ),
 ]
+"""What is only read. Elsewhere than in a Hub everything can be written, too."""
 Duration = Annotated[
     str,
     AfterValidator(_positive_duration),

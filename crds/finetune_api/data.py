@@ -102,7 +102,11 @@ class DataSource(Stored):
             cel(
                 "!has(self.template) || !has(self.format) || self.format == 'Auto'",
                 "a template makes the records, so format has to be left out (or Auto)",
-            )
+            ),
+            cel(
+                "!self.uri.startsWith('hf://') || self.uri.startsWith('hf://datasets/')",
+                "data of the Hub is hf://datasets/organisation/name; without datasets/ it is a model",
+            ),
         )
     )
 

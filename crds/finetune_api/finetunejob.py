@@ -25,6 +25,15 @@ from finetune_api.training import Training
 class Model(Stored):
     """The base model: a Hugging Face model directory with safetensors weights and a tokenizer."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!self.uri.startsWith('hf://datasets/')",
+                "hf://datasets/ is data; a model of the Hub is hf://organisation/name",
+            )
+        )
+    )
+
     attention: (
         Annotated[
             Attention,

@@ -192,6 +192,8 @@ class PreflightReport(WireModel):
     model_revision: Annotated[str, _clipped(128)] | None = None
     data_fingerprint: Annotated[str, _clipped(128)] | None = None
     teacher_revision: Annotated[str, _clipped(128)] | None = None
+    pins: dict[str, str] = {}
+    """See RunConfig.pins."""
     sampled_records: int | None = None
     estimate: Estimate | None = None
     highest_fence: int = 0

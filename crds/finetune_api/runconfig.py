@@ -79,6 +79,9 @@ class RunConfig(WireModel):
     model_revision: str | None = None
     data_fingerprint: str | None = None
     teacher_revision: str | None = None
+    pins: dict[str, str] = {}
+    """Of repositories of the Hub whose URI names a branch or nothing, by `hf://…` without a path: the commit that
+    preflight found. Every later pod reads this one."""
     nodes: int = 1
     processes_per_node: int = 1
     gpus_per_node: int = 0

@@ -186,6 +186,8 @@ class Resolved(StatusModel):
     data_fingerprint: Short
     teacher_revision: Short | None = None
     """Of objective.distill.teacher or topK."""
+    pins: Annotated[dict[str, Short], Field(max_length=16)] | None = None
+    """Repositories of the Hub, and the commit that is read of each."""
     run_key: Short
     run_uri: Long
     image: Annotated[str, Field(max_length=512)]

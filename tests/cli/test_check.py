@@ -15,7 +15,7 @@ from tests.docs.manifests import BAD, GOOD, mistake
 
 ABSOLUTE = JOB.replace("{uri: model}", "{uri: file:///m}").replace("{uri: data/train.jsonl}", "{uri: file:///d}")
 REFUSED = [p for p in BAD if mistake(p).answered_by == "api-server"]
-REWORDED = {"negative-rank": "lora.rank: -8: must be greater than or equal to 1", "hub-model": "spec.model.uri"}
+REWORDED = {"negative-rank": "lora.rank: -8: must be greater than or equal to 1", "oci-model": "spec.model.uri"}
 """Where the API server's own validation speaks, not a message of ours."""
 
 

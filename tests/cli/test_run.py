@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.manifests import CheckpointManifest
-from tests.cli.manifests import environment, finetune, write
+from finetune_api.manifests import CheckpointManifest, ModelManifest
+from tests.artifacts.fake_hub import FakeHub
+from tests.cli.manifests import JOB, environment, finetune, write
 from tests.trainer import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -87,6 +88,29 @@ def lines(path: Path) -> list[str]:
         return path.read_text().splitlines()
     except OSError:
         return []
+
+
+def test_a_model_and_data_of_the_hub_are_trained_and_published(bed: Path) -> None:
+    """The processes run offline, as in a pod, but for what the manifest names."""
+    text = JOB.replace("{uri: model}", "{uri: hf://acme/bot}")
+    text = text.replace("{uri: data/train.jsonl}", "{uri: hf://datasets/acme/rows/data}")
+    write(
+        bed,
+        text.replace("maxSteps: 20", "maxSteps: 3").replace("    gate:", "    onGateFailure: Warn\n    gate:"),
+        "hub.yaml",
+    )
+    with FakeHub() as hub:
+        commit = hub.repo("acme/bot", {p.name: p.read_bytes() for p in (bed / "model").iterdir()})
+        rows = {"README.md": b"#", "data/train.jsonl": (bed / "data" / "train.jsonl").read_bytes()}
+        hub.repo("datasets/acme/rows", rows)
+        there = {**environment(), "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "1", "HF_TOKEN_PATH": "/nowhere"}
+        command = [sys.executable, "-m", "finetune_cli", "run", "-f", "hub.yaml", "--dir", "hub", "--output", "json"]
+        done = subprocess.run(command, cwd=bed, env=there, text=True, capture_output=True, check=False)
+    found = result(done)
+    assert found["exitCode"] == 0, done.stderr
+    manifest = ModelManifest.model_validate_json((Path(found["runDirectory"]) / "model" / "MANIFEST.json").read_bytes())
+    assert manifest.kind == "Merged"
+    assert manifest.lineage.model_uri == f"hf://acme/bot@{commit}"
 
 
 def test_plan(bed: Path) -> None:

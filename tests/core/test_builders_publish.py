@@ -24,6 +24,15 @@ def pod(spec: dict[str, Any] | None = None, *, config: Any = SERVING) -> dict[st
     return template
 
 
+def test_commits_of_the_hub_reach_the_publisher() -> None:
+    pins = {"hf://acme/bot": "a" * 40}
+    known = Resolved.model_validate(resolved() | {"pins": pins})
+    job = ftj()
+    made = build_publish(job, parse_spec(job), known, PUBLISH, SERVING)
+    config = json.loads(made["spec"]["template"]["metadata"]["annotations"]["finetune.dev/run-config"])
+    assert config["pins"] == pins
+
+
 def containers(spec: dict[str, Any] | None = None, *, config: Any = SERVING) -> dict[str, dict[str, Any]]:
     found = pod(spec, config=config)["spec"]
     return {c["name"]: c for c in [*found.get("initContainers", []), *found["containers"]]}

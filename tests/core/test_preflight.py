@@ -50,6 +50,17 @@ def test_a_teachers_secret_and_claim_are_mounted_and_its_revision_is_pinned_for_
     assert "teacher-s3" in [v["secret"]["secretName"] for v in volumes if "secret" in v]
 
 
+def test_commits_of_the_hub_are_pinned_for_every_attempt_and_the_publisher() -> None:
+    job = ftj({"model": {"uri": "hf://acme/bot"}})
+    pins = {"hf://acme/bot": "a" * 40}
+    accepted = decide(seen(job, pods=(preflight_pod(report(pins=pins)),)))
+    assert accepted.status is not None
+    assert accepted.status["resolved"]["pins"] == pins
+    made = decide(seen(ftj({"model": {"uri": "hf://acme/bot"}}, status=accepted.status)))
+    assert made.creates, "the first attempt"
+    assert '"pins":{"hf://acme/bot":"aaaa' in json.dumps(made.creates[-1], separators=(",", ":")).replace("\\", "")
+
+
 def test_acceptance_and_the_first_attempt_are_one_write_and_nothing_else() -> None:
     made = decide(seen(ftj(), pods=(preflight_pod(report()),)))
     assert made.status is not None

@@ -145,6 +145,7 @@ def _fold(d: Draft, pod: Obj) -> bool:
                 model_revision=report.model_revision,
                 data_fingerprint=report.data_fingerprint,
                 teacher_revision=report.teacher_revision,
+                pins=report.pins or None,
                 run_key=report.run_key,
                 run_uri=f"{runs_uri(d.job, d.spec, d.config)}/{report.run_key}",
                 image=d.spec.trainer.image or d.config.trainer_image,

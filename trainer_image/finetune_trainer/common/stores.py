@@ -9,6 +9,7 @@ from finetune_api.runconfig import RunConfig
 from finetune_artifacts import Store, open_store
 from finetune_trainer.common.config import pvc_dir, secrets_dir
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.pins import pinned
 
 
 class Tenant(Protocol):
@@ -19,7 +20,8 @@ class Tenant(Protocol):
 
 
 def open_for(config: Tenant, uri: str, secret_name: str | None) -> Store:
-    """The store at `uri`. Credentials are the files of `SECRETS_DIR/<secret_name>`, if a Secret is named.
+    """The store at `uri`, a repository of the Hub at the commit that preflight found. Credentials are the files of
+    `SECRETS_DIR/<secret_name>`, if a Secret is named.
 
     Raises RunError (69, SecretMissing) when the folder is missing or empty: the Secret may still arrive.
     """
@@ -30,10 +32,18 @@ def open_for(config: Tenant, uri: str, secret_name: str | None) -> Store:
             raise RunError(
                 ExitCode.WAITING,
                 f"the Secret {secret_name!r} for {uri} does not exist in namespace {config.namespace} or is empty; "
-                "create it with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL",
+                f"create it with {secret_keys(uri)}",
                 reason="SecretMissing",
             )
-    return open_store(uri, credentials=credentials, mounts=pvc_dir())
+    at = pinned(uri, config.pins) if isinstance(config, RunConfig) else uri
+    return open_store(at, credentials=credentials, mounts=pvc_dir())
+
+
+def secret_keys(uri: str) -> str:
+    """What a Secret for this storage holds."""
+    if uri.startswith("hf://"):
+        return "HF_TOKEN and, for a mirror, HF_ENDPOINT"
+    return "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL"
 
 
 def open_run(config: RunConfig) -> Store:

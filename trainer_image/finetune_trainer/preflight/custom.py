@@ -54,6 +54,7 @@ def report(config: RunConfig, published: PublishedModel | None, files: int) -> P
         run_key=config.run_key,
         model_revision=config.model_revision,
         data_fingerprint=config.data_fingerprint,
+        pins=config.pins,
         highest_fence=highest_attempt(open_for(config, config.run_uri, config.runs_secret)),
         published=published,
         at=timestamp(),

@@ -27,9 +27,10 @@ from finetune_trainer.common.stores import open_for
 from finetune_trainer.data.sources import fingerprint as data_fingerprint
 from finetune_trainer.model.published import OutputTaken, find_published
 from finetune_trainer.model.quantity import human_bytes
-from finetune_trainer.preflight import consistency, custom
+from finetune_trainer.preflight import consistency, custom, hub
 from finetune_trainer.preflight.capacity import check_capacity
 from finetune_trainer.preflight.dataset import describe_sample, list_sources, read_sample
+from finetune_trainer.preflight.hub import find_pins
 from finetune_trainer.preflight.models import describe, look_at, look_at_teacher, look_at_top_k
 from finetune_trainer.preflight.problems import storage_in_words, wrong
 from finetune_trainer.preflight.reasons import Reason
@@ -70,6 +71,8 @@ def examine(config: RunConfig) -> PreflightReport:
     consistency.check_watch(spec)
     _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
     _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
+    pins = _step("hub", lambda: find_pins(config), hub.describe)
+    config = config.model_copy(update={"pins": pins})
     base = _step("model", lambda: look_at(config, "spec.model.uri", spec.model), describe)
     model, revision = base.info, base.revision
     settings = objective_of(spec).distill
@@ -124,6 +127,7 @@ def examine(config: RunConfig) -> PreflightReport:
         model_revision=revision,
         data_fingerprint=data_print,
         teacher_revision=teacher_revision,
+        pins=pins,
         sampled_records=sample.records,
         estimate=estimate,
         highest_fence=highest_attempt(open_for(resolved, resolved.run_uri, resolved.runs_secret)),
@@ -136,6 +140,7 @@ def examine(config: RunConfig) -> PreflightReport:
 def _examine_custom(config: RunConfig) -> PreflightReport:
     _step("secrets", lambda: check_secrets(config, secrets_dir()), lambda names: ", ".join(names) or "none needed")
     _step("storage", lambda: _writable_places(config), lambda uris: "writable: " + ", ".join(uris))
+    config = config.model_copy(update={"pins": _step("hub", lambda: find_pins(config), hub.describe)})
     revision = _step("model", lambda: custom.model_revision(config), str)
     listed = _step("dataset", lambda: list_sources(config), lambda found: f"{sum(len(f) for _, f in found)} files")
     resolved = custom.identify(config, revision, listed)

@@ -5,38 +5,48 @@ All missing ones are named at once: nobody wants to learn of the second after cr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.objective import taught_from
 from finetune_api.runconfig import RunConfig
+from finetune_trainer.common.stores import secret_keys
 from finetune_trainer.data.sources import every_source
 from finetune_trainer.preflight.problems import waiting
 from finetune_trainer.preflight.reasons import Reason
 
+_STORE = secret_keys("s3://")
+_MLFLOW = "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
-def referenced(config: RunConfig) -> dict[str, str]:
-    """The Secrets the job needs: name → the first field that names it."""
-    spec = config.spec
-    named = [("spec.model.secretRef", spec.model.secret_ref)]
-    named += [(f"{n.field}.secretRef", n.source.secret_ref) for n in every_source(config)]
+
+@dataclass(frozen=True)
+class Needed:
+    field: str
+    """The first one that names the Secret."""
+    keys: str
+    """What it is made of."""
+
+
+def referenced(config: RunConfig) -> dict[str, Needed]:
+    """The Secrets the job needs, by name."""
+    spec, taught = config.spec, taught_from(config.spec)
+    read = [("spec.model", spec.model), *((n.field, n.source) for n in every_source(config))]
+    read += [taught] if taught else []
+    named = [(field, source.secret_ref, secret_keys(source.uri)) for field, source in read]
     named += [
-        ("spec.checkpoint.secretRef", spec.checkpoint.secret_ref),
-        ("spec.output.secretRef", spec.output.secret_ref),
+        ("spec.checkpoint", spec.checkpoint.secret_ref, _STORE),
+        ("spec.output", spec.output.secret_ref, _STORE),
     ]
-    if taught := taught_from(spec):
-        named.append((f"{taught[0]}.secretRef", taught[1].secret_ref))
     if spec.tracking:
-        named += [
-            (f"spec.tracking.{kind}.secretRef", block.secret_ref)
-            for kind, block in (("mlflow", spec.tracking.mlflow), ("wandb", spec.tracking.wandb))
-            if block
-        ]
-    found: dict[str, str] = {}
-    for field, ref in named:
+        mlflow, wandb = spec.tracking.mlflow, spec.tracking.wandb
+        named += [("spec.tracking.mlflow", mlflow.secret_ref, _MLFLOW)] if mlflow else []
+        named += [("spec.tracking.wandb", wandb.secret_ref, "WANDB_API_KEY")] if wandb else []
+    found: dict[str, Needed] = {}
+    for field, ref, keys in named:
         if ref is not None:
-            found.setdefault(ref.name, field)
+            found.setdefault(ref.name, Needed(f"{field}.secretRef", keys))
     if config.runs_secret is not None:
-        found.setdefault(config.runs_secret, "the installation's artifacts.secretName")
+        found.setdefault(config.runs_secret, Needed("the installation's artifacts.secretName", _STORE))
     return found
 
 
@@ -46,23 +56,14 @@ def check_secrets(config: RunConfig, folder: Path) -> list[str]:
     missing = [name for name in needed if not _present(folder / name)]
     if missing:
         first = needed[missing[0]]
-        what = ", ".join(f"{name!r} ({needed[name]})" for name in missing)
+        what = ", ".join(f"{name!r} ({needed[name].field})" for name in missing)
         raise waiting(
-            first if first.startswith("spec.") else None,
+            first.field if first.field.startswith("spec.") else None,
             f"no Secret {what} with any key in namespace {config.namespace!r}; create it with the keys "
-            f"{_keys(first)}. It is looked for again",
+            f"{first.keys}. It is looked for again",
             Reason.WAITING_FOR_SECRET,
         )
     return list(needed)
-
-
-def _keys(field: str) -> str:
-    """What a Secret of this field is made of."""
-    if field.startswith("spec.tracking.mlflow"):
-        return "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    if field.startswith("spec.tracking.wandb"):
-        return "WANDB_API_KEY"
-    return "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_ENDPOINT_URL"
 
 
 def _present(folder: Path) -> bool:

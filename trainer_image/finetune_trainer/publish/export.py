@@ -21,6 +21,7 @@ from finetune_api.objective import head_of, scores
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_memory, load_trainable
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.pins import name_on_the_hub
 from finetune_trainer.engine.model import load_base
 from finetune_trainer.methods.choose import method_of
 from finetune_trainer.methods.remember import memory_of
@@ -81,7 +82,9 @@ def write(model: Any, spec: FineTuneJobSpec, base: Path, folder: Path) -> None:
     if kind_of(spec) == ADAPTER:
         method_of(spec.method).save_adapter(model, folder)
         adapter = folder / "adapter_config.json"
-        adapter.write_text(json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": spec.model.uri}))
+        name, revision = name_on_the_hub(spec.model.uri) or (spec.model.uri, None)
+        base_model = {"base_model_name_or_path": name, "revision": revision}
+        adapter.write_text(json.dumps(json.loads(adapter.read_text()) | base_model))
         (folder / "README.md").unlink(missing_ok=True)
         _copy_files(base, folder, skip=("config.json", "generation_config.json"))
         return

@@ -21,6 +21,7 @@ from finetune_api.served import ServedResult
 from finetune_artifacts import AlreadyExists, ArtifactError, FileDigest, Store, show_progress
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.pins import pinned
 from finetune_trainer.model.published import MARKER, OutputTaken, claim, find_published, published, records_digest
 
 
@@ -86,10 +87,10 @@ def lineage(config: RunConfig, checkpoint: CheckpointManifest) -> Lineage:
         name=config.name,
         uid=config.uid,
         run_key=config.run_key or "",
-        model_uri=config.spec.model.uri,
+        model_uri=pinned(config.spec.model.uri, config.pins),
         model_revision=config.model_revision or "",
         data_fingerprint=config.data_fingerprint or "",
-        teacher_uri=taught[1].uri if taught else None,
+        teacher_uri=pinned(taught[1].uri, config.pins) if taught else None,
         teacher_revision=config.teacher_revision,
         checkpoint_step=checkpoint.step,
         checkpoint_attempt=checkpoint.attempt,

@@ -98,6 +98,7 @@ def build_attempt(
         model_revision=resolved.model_revision,
         data_fingerprint=resolved.data_fingerprint,
         teacher_revision=resolved.teacher_revision,
+        pins=resolved.pins or {},
         nodes=attempt.nodes,
         processes_per_node=attempt.processes_per_node,
         gpus_per_node=attempt.gpus_per_node,

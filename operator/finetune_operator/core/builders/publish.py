@@ -69,6 +69,7 @@ def build_publish(
         model_revision=resolved.model_revision,
         data_fingerprint=resolved.data_fingerprint,
         teacher_revision=resolved.teacher_revision,
+        pins=resolved.pins or {},
         gpus_per_node=gpus,
         grace_seconds=GRACE_SECONDS,
         require_checkpoint=True,

@@ -20,7 +20,10 @@ from tests.trainer.strategies import METHODS, MICRO, PHASES, STEPS, STRATEGIES, 
 RANKS = {"script": "strategies.py", "ranks": 3, "phases": PHASES}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ACROSS = 1e-5
-"""Of losses and parameters, when the world size differs: sums are taken in another order."""
+"""Of losses, when the world size differs: sums are taken in another order."""
+MOVED = 5e-5
+"""Of parameters, where sums are taken in another order: a twentieth of what one step moves at most (the learning rate).
+AdamW divides a gradient near 0 by its own size, so that its last bits count as much as a large one's."""
 SAME_SUMS = 1e-6
 """Of losses, relative, when only the strategy differs."""
 ROUNDED = 2e-2
@@ -63,7 +66,7 @@ def test_fsdp_computes_what_ddp_computes(results: Results, method: str, micro: s
     for what in ("losses", "norms"):
         assert ours[what].keys() == theirs[what].keys()
         assert list(ours[what].values()) == pytest.approx(list(theirs[what].values()), rel=SAME_SUMS)
-    assert furthest(Path(ours["folder"]), Path(theirs["folder"])) < ACROSS
+    assert furthest(Path(ours["folder"]), Path(theirs["folder"])) < MOVED
 
 
 @pytest.mark.parametrize("run", [*(f"{name}-full" for name in ZERO), "ZeRO3-lora"])
@@ -73,7 +76,7 @@ def test_zero_resumes_bit_exactly_and_computes_what_ddp_computes(results: Result
     theirs = results[f"DDP-{run.partition('-')[2]}-accumulated-whole-1"]
     assert list(ours["losses"].values()) == pytest.approx(list(theirs["losses"].values()), rel=SAME_SUMS)
     assert list(ours["norms"].values()) == pytest.approx(list(theirs["norms"].values()), rel=ACROSS)
-    assert furthest(Path(ours["folder"]), Path(theirs["folder"])) < ACROSS
+    assert furthest(Path(ours["folder"]), Path(theirs["folder"])) < MOVED
 
 
 @pytest.mark.parametrize("strategy", ["ZeRO2", "ZeRO3"])
@@ -81,7 +84,7 @@ def test_zero_offloads_without_learning_otherwise(results: Results, strategy: st
     whole, lives = results[f"{strategy}-full-accumulated-whole-1"], parts(results, f"zero-offload-{strategy}")
     losses = joined(results, lives, "losses")
     assert list(losses.values()) == pytest.approx(list(whole["losses"].values()), rel=SAME_SUMS)
-    assert furthest(last(results, f"zero-offload-{strategy}"), Path(whole["folder"])) < ACROSS
+    assert furthest(last(results, f"zero-offload-{strategy}"), Path(whole["folder"])) < MOVED
 
 
 @pytest.mark.parametrize("strategy", ["ZeRO2", "ZeRO3"])
@@ -90,7 +93,7 @@ def test_zero_leaves_out_steps_as_ddp_does(results: Results, strategy: str) -> N
     ours, theirs = (joined(results, parts(results, f"skips-{name}"), "losses") for name in (strategy, "DDP"))
     assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=SAME_SUMS)
     assert ours != results[f"{strategy}-full-accumulated-whole-1"]["losses"]
-    assert furthest(last(results, f"skips-{strategy}"), last(results, "skips-DDP")) < ACROSS
+    assert furthest(last(results, f"skips-{strategy}"), last(results, "skips-DDP")) < MOVED
 
 
 def test_zero_computes_activations_again_and_in_bf16(results: Results) -> None:
@@ -125,7 +128,7 @@ def went_on(results: Results, run: str, method: str) -> None:
     losses = joined(results, parts(results, run), "losses")
     assert losses.keys() == reference["losses"].keys()
     assert max(abs(losses[step] - reference["losses"][step]) for step in losses) < ACROSS
-    assert furthest(last(results, run), Path(reference["folder"])) < ACROSS
+    assert furthest(last(results, run), Path(reference["folder"])) < MOVED
 
 
 def test_each_rank_saves_its_part(results: Results) -> None:
@@ -187,4 +190,4 @@ def test_one_process_reads_what_many_saved(results: Results, folder: Path, metho
     load_trainable(built, saved)
     reference = files.read_trainable(Path(results[f"DDP-{method}-accumulated-whole-1"]["folder"]))
     for name, parameter in trainable_parameters(built).items():
-        assert float((parameter.detach() - reference[name]).abs().max()) < ACROSS
+        assert float((parameter.detach() - reference[name]).abs().max()) < MOVED

@@ -236,6 +236,34 @@ def test_few_steps_are_a_warning(job: Path) -> None:
     assert any(w.startswith("TooFewSteps: ") and "10 optimizer steps" in w for w in report.warnings)
 
 
+def test_rows_longer_than_the_model_was_made_for_are_a_warning(job: Path) -> None:
+    (job / "base" / "config.json").write_text(json.dumps({**CONFIG, "max_position_embeddings": 64}))
+    report = run(small.config(job), job)
+    (warning,) = [w for w in report.warnings if w.startswith("LongerThanModel: ")]
+    assert "data.maxLength 128 is more than the 64 positions" in warning
+    assert warning.endswith("set data.maxLength to 64 or less")
+    fits = run(small.config(job, {"data": {"maxLength": 64}}), job)
+    assert not [w for w in fits.warnings if "LongerThanModel" in w]
+
+
+def test_what_is_written_counts_too(job: Path) -> None:
+    (job / "base" / "config.json").write_text(json.dumps({**CONFIG, "max_position_embeddings": 160}))
+    policy = {"type": "GRPO", "grpo": {"rewards": [{"type": "ExactMatch"}], "maxNewTokens": 64}}
+    report = run(small.config(job, {"objective": policy, "data": {"onOverflow": "Drop"}}), job)
+    (warning,) = [w for w in report.warnings if w.startswith("LongerThanModel: ")]
+    assert "data.maxLength 128 and 64 tokens that are written" in warning
+    assert "set data.maxLength to 96 or less" in warning
+
+
+def test_rows_that_a_table_of_positions_has_no_place_for_are_refused(job: Path) -> None:
+    (job / "base" / "config.json").write_text(json.dumps({**CONFIG, "max_position_embeddings": 64}))
+    tensors = {"transformer.wpe.weight": [64, 8], "model.layers.0.self_attn.q_proj.weight": [8, 8]}
+    (job / "base" / "model.safetensors").write_bytes(weights(tensors))
+    report = run(small.config(job), job)
+    assert (report.exit_code, report.field) == (64, "spec.data.maxLength")
+    assert "each learned by itself; set data.maxLength to 64 or less" in report.message
+
+
 def test_messages_for_a_model_without_a_chat_template_are_refused(job: Path) -> None:
     (job / "base" / "tokenizer_config.json").write_text("{}")
     report = run(small.config(job), job)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import ALL_LINEAR, IA3, AdaLoRA, LoRA, MethodType
-from finetune_api.objective import MEASURED, objective_of
+from finetune_api.objective import MEASURED, new_tokens, objective_of
 from finetune_api.publishing import Metric
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.data.split import DEFAULT_PERCENT, held_out, replay_count
@@ -19,6 +20,7 @@ from finetune_trainer.preflight.problems import wrong
 from finetune_trainer.preflight.reasons import Reason
 
 FEW_STEPS = 50
+_POSITION_TABLES = ("wpe.weight", "embed_positions.weight")
 
 
 def check_gate(spec: FineTuneJobSpec) -> None:
@@ -157,8 +159,45 @@ def check_batches(config: RunConfig, sample: Sample) -> BatchPlan:
     )
 
 
-def warnings(sample: Sample, plan: BatchPlan) -> list[str]:
+@dataclass(frozen=True)
+class _TooLong:
+    """Rows beyond the positions that a model was made for."""
+
+    rows: int
+    positions: int
+    new: int
+    """Of `rows`, tokens that the model writes itself."""
+
+    def __str__(self) -> str:
+        written = f" and {self.new} tokens that are written" if self.new else ""
+        return (
+            f"{self.rows - self.new}{written} is more than the {self.positions} positions that the model was made for "
+            "(max_position_embeddings of its config.json)"
+        )
+
+    @property
+    def advice(self) -> str:
+        fits = self.positions - self.new
+        return f"set data.maxLength to {fits} or less" if fits > 0 else "lower maxNewTokens, too"
+
+
+def check_length(spec: FineTuneJobSpec, model: ModelInfo) -> None:
+    """Raises Problem (64) for rows that a learned table of positions has no place for: training would break off."""
+    long = _too_long(spec, model)
+    if long and any(table in tensor.name for tensor in model.tensors for table in _POSITION_TABLES):
+        raise wrong("spec.data.maxLength", f"{long}, each learned by itself; {long.advice}")
+
+
+def _too_long(spec: FineTuneJobSpec, model: ModelInfo) -> _TooLong | None:
+    positions = model.number("max_position_embeddings", "n_positions")
+    rows = spec.data.max_length + new_tokens(spec)
+    return None if positions is None or rows <= positions else _TooLong(rows, positions, new_tokens(spec))
+
+
+def warnings(spec: FineTuneJobSpec, model: ModelInfo, sample: Sample, plan: BatchPlan) -> list[str]:
     found = []
+    if long := _too_long(spec, model):
+        found.append(f"LongerThanModel: data.maxLength {long}; what stands beyond is learned badly; {long.advice}")
     if not sample.complete:
         found.append(
             f"SampleOnly: {sample.records} records of the first {sample.bytes >> 20} MiB were checked; "

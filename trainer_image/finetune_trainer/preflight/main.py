@@ -82,6 +82,7 @@ def examine(config: RunConfig) -> PreflightReport:
     if settings and (top_k := settings.top_k):
         answers = _step("top-k", lambda: look_at_top_k(config, top_k, model), str)
     consistency.check_method(spec, model)
+    consistency.check_length(spec, model)
     listed = _step(
         "dataset", lambda: list_sources(config), lambda found: f"{sum(len(files) for _, files in found)} files"
     )
@@ -106,7 +107,7 @@ def examine(config: RunConfig) -> PreflightReport:
     key = run_key(spec, model_revision=revision, data_fingerprint=data_print, teacher_revision=teacher_revision)
     resolved = config.model_copy(update={"run_key": key})
     published = _published(resolved)
-    warnings = found.warnings + consistency.warnings(sample, plan)
+    warnings = found.warnings + consistency.warnings(spec, model, sample, plan)
     for warning in warnings:
         _say("warning", warning)
     message = (

@@ -94,8 +94,8 @@ class Template(ApiModel):
 
 
 class DataSource(Stored):
-    """One file, or a prefix below which all files of one kind are read: *.jsonl where there are any, else Parquet,
-    else JSON, else CSV, else text."""
+    """One file, files that `*` in the last name stands for (data/train-*.parquet), or a prefix below which all files of
+    one kind are read: *.jsonl where there are any, else Parquet, else JSON, else CSV, else text."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(

@@ -159,6 +159,26 @@ def test_data_that_changed_since_preflight_is_refused(tmp_path: Path) -> None:
     assert caught.value.reason == "DataChanged"
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train-*.jsonl", ["train-0.jsonl", "train-1.jsonl"]),
+        ("*", ["odd[1].jsonl", "test-0.jsonl", "train-0.jsonl", "train-1.jsonl"]),
+        ("t*-0.*", ["test-0.jsonl", "train-0.jsonl"]),
+        ("odd[1].jsonl", ["odd[1].jsonl"]),
+        ("none-*", []),
+    ],
+)
+def test_signs_in_the_last_name_choose_files_beside_each_other(tmp_path: Path, name: str, expected: list[str]) -> None:
+    for file in ("train-0.jsonl", "train-1.jsonl", "test-0.jsonl", "deeper/train-2.jsonl", "odd[1].jsonl", "notes.txt"):
+        path = tmp_path / "set" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small.write_jsonl(path, small.conversations(1))
+    config = small.config(tmp_path, {"data": {"train": [{"uri": f"file://{tmp_path}/set/{name}"}]}})
+    (named,) = named_sources(config)
+    assert [file.entry.path for file in list_files(config, named)] == expected
+
+
 def test_data_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"spec.data.train\[0\]: nothing is stored at file://.*/train.jsonl any more"):
         fetch_data(small.config(tmp_path), tmp_path / "scratch", lambda _bytes: None)

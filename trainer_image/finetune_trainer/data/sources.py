@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from finetune_api.data import DataSource
 from finetune_api.runconfig import RunConfig
@@ -19,6 +20,7 @@ from finetune_trainer.common.stores import Tenant, open_for
 from finetune_trainer.data.files import KINDS
 
 _FORMAT = 1
+_GLOB = "*?["
 KL_TO_BASE, EWC = "kl-to-base", "ewc"
 """Folders of what is read aside."""
 
@@ -79,7 +81,8 @@ def every_source(config: RunConfig) -> list[NamedSource]:
 
 
 def list_files(config: Tenant, named: NamedSource) -> list[SourceFile]:
-    """The source's files, sorted by path; none is not an error here. Raises ArtifactError."""
+    """The source's files, sorted by path; none is not an error here. `*`, `?` and `[…]` in the last name of the URI
+    choose among the files beside each other there. Raises ArtifactError."""
     source = named.source
     secret = source.secret_ref.name if source.secret_ref else None
     try:
@@ -91,7 +94,9 @@ def list_files(config: Tenant, named: NamedSource) -> list[SourceFile]:
         try:
             return [SourceFile(store, store.head(name))]
         except NotFound:
-            pass
+            if any(sign in name for sign in _GLOB):
+                entries = [entry for entry in store.list() if fnmatchcase(entry.path, name) and "/" not in entry.path]
+                return [SourceFile(store, entry) for entry in of_one_kind(entries)]
     store = open_for(config, source.uri.rstrip("/"), secret)
     return [SourceFile(store, entry) for entry in of_one_kind(list(store.list()))]
 

@@ -55,10 +55,13 @@ class Init(StrEnum):
     ORTHOGONAL = "Orthogonal"
     PISSA = "PiSSA"
     OLORA = "OLoRA"
+    LOFTQ = "LoftQ"
 
 
 MUTATES_BASE = frozenset({Init.PISSA, Init.OLORA})
 """They take the adapter's start out of the base weights."""
+STARTS_APART = MUTATES_BASE | {Init.LOFTQ}
+"""With its adapter off, the model is not the one that training starts from."""
 
 
 class Freeze(ApiModel):
@@ -83,7 +86,8 @@ class LoRA(ApiModel):
         Init,
         Field(
             description="Default: the update starts at zero. PiSSA (principal singular vectors) and OLoRA (QR) start "
-            "from the base weights, converge faster, and are published as an adapter of twice the rank if not merged."
+            "from the base weights, converge faster, and are published as an adapter of twice the rank if not merged. "
+            "LoftQ (QLoRA only) starts from what quantizing took away."
         ),
     ] = Init.DEFAULT
     rank_pattern: Annotated[
@@ -252,7 +256,11 @@ class Method(ApiModel):
                 "!(self.type in ['QLoRA', 'DoRA']) || !has(self.lora) || !has(self.lora.init) || "
                 "!(self.lora.init in ['PiSSA', 'OLoRA'])",
                 "lora.init PiSSA and OLoRA belong to type LoRA; QLoRA and DoRA start from Default, Gaussian or "
-                "Orthogonal",
+                "Orthogonal, QLoRA also from LoftQ",
+            ),
+            cel(
+                "self.type == 'QLoRA' || !has(self.lora) || !has(self.lora.init) || self.lora.init != 'LoftQ'",
+                "lora.init LoftQ makes up for what quantizing takes away: set type QLoRA, or another init",
             ),
         )
     )

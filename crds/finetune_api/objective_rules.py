@@ -110,9 +110,9 @@ def learns_from_rewards(objective: str, block: str) -> tuple[Rule, ...]:
         cel(
             unless(objective) + f"!has(self.objective.{block}) || self.objective.{block}.beta.matches('^0([.]0*)?$') "
             "|| (has(self.method) && self.method.type in ['LoRA', 'QLoRA', 'DoRA'] && (!has(self.method.lora) || "
-            "!has(self.method.lora.init) || !(self.method.lora.init in ['PiSSA', 'OLoRA'])))",
+            "!has(self.method.lora.init) || !(self.method.lora.init in ['PiSSA', 'OLoRA', 'LoftQ'])))",
             f"objective.{block}.beta compares with the base model, which is there with LoRA, QLoRA and DoRA only (not "
-            'with lora.init PiSSA and OLoRA); set method.type: LoRA, or beta: "0"',
+            'with lora.init PiSSA, OLoRA and LoftQ); set method.type: LoRA, or beta: "0"',
             f".objective.{block}.beta",
         ),
         cel(

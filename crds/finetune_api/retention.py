@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
 from finetune_api.data import Data, DataSource
-from finetune_api.method import MUTATES_BASE, Method, MethodType
+from finetune_api.method import STARTS_APART, Method, MethodType
 from finetune_api.objective import ObjectiveType
 
 ANCHORED = (MethodType.FULL_FINE_TUNE, MethodType.FREEZE)
@@ -163,8 +163,8 @@ RETENTION_RULES = (
     ),
     cel(
         f"{_KL}!has(self.method) || !has(self.method.lora) || !has(self.method.lora.init) || "
-        f"!({_in('self.method.lora.init', tuple(sorted(MUTATES_BASE)))})",
-        f"lora.init {' and '.join(sorted(MUTATES_BASE))} change the base that retention.klToBase compares with; remove "
+        f"!({_in('self.method.lora.init', tuple(sorted(STARTS_APART)))})",
+        f"lora.init {' and '.join(sorted(STARTS_APART))} change the base that retention.klToBase compares with; remove "
         "lora.init, or use retention.replay",
         ".retention",
     ),

@@ -123,6 +123,8 @@ def test_what_is_unset_in_quantization(quantization: dict[str, Any], kind: str, 
     [
         ({"type": "LoRA", "quantization": {}}, "quantization block belongs to type QLoRA"),
         ({"type": "QLoRA", "lora": {"init": "PiSSA"}}, "belong to type LoRA"),
+        ({"type": "LoRA", "lora": {"init": "LoftQ"}}, "set type QLoRA, or another init"),
+        ({"type": "DoRA", "lora": {"init": "LoftQ"}}, "set type QLoRA, or another init"),
         ({"type": "QLoRA", "lora": {"init": "Gaussian"}, "quantization": {}}, None),
     ],
 )

@@ -36,6 +36,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "LoRA-OLoRA": {"method": {"type": "LoRA", "lora": {**LORA, "init": "OLoRA"}}},
     "LoRA-OLoRA-adapter": {"method": {"type": "LoRA", "lora": {**LORA, "init": "OLoRA", "rslora": True}}, **ADAPTER},
     "QLoRA": {"method": {"type": "QLoRA", "lora": LORA}},
+    "QLoRA-LoftQ": {
+        "method": {"type": "QLoRA", "lora": {**LORA, "init": "LoftQ", "rslora": True, "rankPattern": {"q_proj": 2}}}
+    },
     "QLoRA-INT8-whole-head": {
         "method": {
             "type": "QLoRA",

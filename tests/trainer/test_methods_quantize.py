@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from finetune_api.method import LoRA, Quantization, QuantType
+from finetune_api.method import Init, LoRA, Quantization, QuantType
 from finetune_trainer.common.errors import SpecError
 from finetune_trainer.methods.lora import LowRank
 from finetune_trainer.methods.qlora import QuantizedLowRank
@@ -127,6 +127,32 @@ def test_the_merge_is_right_with_the_dequantized_base_and_wrong_with_the_base() 
     expected, other = logits(trained), logits(adapted(plain))
     assert (logits(method.merge(trained)) - expected).abs().max() < 1e-5
     assert (other - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_loftq_starts_from_the_best_that_its_rank_can_make_up_for(kind: Quantization) -> None:
+    """Against the singular value decomposition of what was lost (Eckart and Young 1936)."""
+    base: Any = small.model()
+    lora = LoRA(rank=8, alpha=24, init=Init.LOFTQ, rslora=True)
+    weight = base.model.layers[0].mlp.up_proj.weight.detach().bfloat16().float()
+    model: Any = QuantizedLowRank(lora, kind).apply(base)
+    layer = model.base_model.model.model.layers[0].mlp.up_proj
+    lost = weight - layer.base_layer.dequantized(torch.float32)
+    left = lost - layer.get_delta_weight("default").detach()
+    best = torch.linalg.svdvals(lost)[8:].square().sum().sqrt()
+    assert best <= left.norm() * 1.0001
+    assert left.norm() < 1.02 * best < lost.norm()
+
+
+def test_loftq_starts_nearer_to_the_base_and_the_same_from_either_precision() -> None:
+    def started(init: Init, dtype: torch.dtype = torch.float32) -> Any:
+        return QuantizedLowRank(LoRA(rank=16, init=init), Quantization()).apply(small.model().to(dtype)).float()
+
+    base = logits(small.model())
+    plain, made_up = (logits(started(init)) for init in (Init.DEFAULT, Init.LOFTQ))
+    assert (made_up - base).norm() < 0.9 * (plain - base).norm()
+    first, second = (dict(started(Init.LOFTQ, dtype).named_parameters()) for dtype in (torch.float32, torch.bfloat16))
+    assert all(torch.equal(p, second[name]) for name, p in first.items() if "lora_A" in name)
 
 
 def test_a_model_without_linear_layers_gets_words() -> None:

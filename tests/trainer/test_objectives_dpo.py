@@ -114,6 +114,7 @@ def test_the_base_is_the_model_with_its_adapter_off() -> None:
             parameter += 0.1
     assert has_base_inside(adapted, Method(type=MethodType.LORA))
     assert not has_base_inside(adapted, Method.model_validate({"type": "LoRA", "lora": {"init": "PiSSA"}}))
+    assert not has_base_inside(adapted, Method.model_validate({"type": "QLoRA", "lora": {"init": "LoftQ"}}))
     assert not has_base_inside(base, Method(type=MethodType.FULL_FINE_TUNE))
     assert torch.equal(base_log_probs(adapted, batch), expected)
     assert all(p.requires_grad for p in trained)

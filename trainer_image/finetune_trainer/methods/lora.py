@@ -21,6 +21,7 @@ _INITS = {
     Init.ORTHOGONAL: "orthogonal",
     Init.PISSA: "pissa",
     Init.OLORA: "olora",
+    Init.LOFTQ: True,
 }
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from finetune_api.method import LoRA, Quantization
+from finetune_api.method import Init, LoRA, Quantization
+from finetune_trainer.methods.loftq import linear_weights, make_up_for_quantizing
 from finetune_trainer.methods.lora import LowRank
 from finetune_trainer.methods.quantize import dequantize, quantize
 
@@ -22,8 +23,12 @@ class QuantizedLowRank(LowRank):
         self._quantization = quantization
 
     def apply(self, base: nn.Module) -> nn.Module:
+        weights = linear_weights(base) if self._options.init is Init.LOFTQ else None
         self._quantize(base)
-        return super().apply(base)
+        model = super().apply(base)
+        if weights is not None:
+            make_up_for_quantizing(model, weights)
+        return model
 
     def merge(self, model: Any) -> nn.Module:
         dequantize(model)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune_api.method import MUTATES_BASE, Method
+from finetune_api.method import STARTS_APART, Method
 from finetune_api.objective import DPOLoss, DPOSettings
 from finetune_trainer.engine.batch import Batch, Examples
 from finetune_trainer.engine.loss import row_log_probs
@@ -75,9 +75,9 @@ def pair_losses(ratios_b: torch.Tensor, lengths_b: torch.Tensor, settings: DPOSe
 
 
 def has_base_inside(model: nn.Module, method: Method) -> bool:
-    """Whether the model gives the base's answers when its adapter is turned off. Not where LoRA starts from the base's
-    own weights and takes them out of it."""
-    plain = method.lora is None or method.lora.init not in MUTATES_BASE
+    """Whether the model gives the base's answers when its adapter is turned off. Not where LoRA starts from something
+    else than nothing."""
+    plain = method.lora is None or method.lora.init not in STARTS_APART
     return plain and hasattr(model, "disable_adapter")
 
 

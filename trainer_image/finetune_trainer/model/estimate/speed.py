@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.method import MUTATES_BASE, LoRA, MethodType
+from finetune_api.method import STARTS_APART, LoRA, MethodType
 from finetune_api.objective import ObjectiveType, new_tokens, objective_of, policy_of
 from finetune_api.retention import KL_SHARE
 from finetune_trainer.model.estimate import teacher
@@ -48,7 +48,7 @@ def _passes(spec: FineTuneJobSpec) -> _Passes:
     objective, policy = objective_of(spec), policy_of(spec)
     steps, forwards = 1.0, 0.0
     # Elsewhere the base is asked once, before training.
-    asked = spec.method.type not in _WITHOUT_BASE and (spec.method.lora or LoRA()).init not in MUTATES_BASE
+    asked = spec.method.type not in _WITHOUT_BASE and (spec.method.lora or LoRA()).init not in STARTS_APART
     if objective.type is ObjectiveType.DPO:
         forwards += asked
     elif objective.type is ObjectiveType.KTO:

@@ -2,12 +2,14 @@
 
 import pytest
 
-from finetune_api.data import DataFormat
+from finetune_api.data import Data, DataFormat
 from finetune_trainer.data.records import Conversation, TextPair
+from finetune_trainer.data.refine import Refiner
 from finetune_trainer.data.validate import BadRecord, detect, validate
 
 USER = {"role": "user", "content": "hi"}
 ASSISTANT = {"role": "assistant", "content": "hello"}
+DATA = {"train": [{"uri": "file:///x"}]}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,22 @@ def test_an_unknown_format_names_what_was_found(document: dict, words: str) -> N
             "messages[1].tool_calls: tool calls are not supported",
         ),
         (DataFormat.MESSAGES, {"messages": [USER]}, "no turn of the role 'assistant'"),
+        (
+            DataFormat.MESSAGES,
+            {"messages": [{**USER, "reasoning_content": "why"}, ASSISTANT]},
+            "messages[0].reasoning_content stands beside a turn of the user; only the assistant reasons",
+        ),
+        (
+            DataFormat.MESSAGES,
+            {"messages": [USER, {**ASSISTANT, "thinking": "a", "reasoning": "b"}]},
+            "messages[1] has reasoning and thinking; keep one",
+        ),
+        (
+            DataFormat.MESSAGES,
+            {"messages": [USER, {**ASSISTANT, "content": "<think>a</think>b", "reasoning": "c"}]},
+            "messages[1].reasoning stands beside <think> in content; keep one",
+        ),
+        (DataFormat.MESSAGES, {"messages": [USER, {**ASSISTANT, "thinking": 3}]}, "messages[1].thinking is a number"),
         (DataFormat.ALPACA, {"instruction": "a"}, "output is missing; expected a non-empty string"),
         (DataFormat.ALPACA, {"instruction": "", "output": "b"}, "instruction is empty"),
         (DataFormat.ALPACA, {"instruction": "a", "input": 1, "output": "b"}, "input is a number; expected a string"),
@@ -90,6 +108,19 @@ def test_messages_train_on_every_assistant_turn() -> None:
     record = validate({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, DataFormat.MESSAGES)
     assert isinstance(record, Conversation)
     assert [t.trained for t in record.turns] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_in_a_key_of_its_own_stands_in_front_of_the_answer(key: str) -> None:
+    record = validate({"messages": [{**USER, key: None}, {**ASSISTANT, key: "They greet.\n"}]}, DataFormat.MESSAGES)
+    assert isinstance(record, Conversation)
+    assert record.turns[1].content == "<think>\nThey greet.\n</think>\n\nhello"
+    assert Refiner(Data.model_validate({**DATA, "reasoning": "Strip"})).apply(record) == validate(
+        {"messages": [USER, ASSISTANT]}, DataFormat.MESSAGES
+    )
+    empty = validate({"messages": [USER, {**ASSISTANT, key: ""}]}, DataFormat.MESSAGES)
+    assert isinstance(empty, Conversation)
+    assert empty.turns[1].content == "hello"
 
 
 def test_a_conversational_completion_trains_on_the_completion_only() -> None:

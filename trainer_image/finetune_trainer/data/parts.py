@@ -8,6 +8,9 @@ from typing import Any
 
 from finetune_trainer.data.records import ROLES, Turn
 
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""What they call it: DeepSeek and Qwen; OpenRouter; gpt-oss."""
+
 
 class BadRecord(ValueError):
     """A record that cannot be used; the text is the reason in words."""
@@ -35,7 +38,23 @@ def turn(item: Any, place: str) -> Turn:
         raise BadRecord(f"{place}.role is {shown:.60}; expected one of {', '.join(ROLES)}")
     if item.get("tool_calls"):
         raise BadRecord(f"{place}.tool_calls: tool calls are not supported; write the call as text in content")
-    return Turn(str(role), text(item, "content", f"{place}.content"), trained=False)
+    content = text(item, "content", f"{place}.content")
+    return Turn(str(role), _with_reasoning(item, content, role, place), trained=False)
+
+
+def _with_reasoning(item: dict[str, Any], content: str, role: str, place: str) -> str:
+    """Reasoning in a key of its own, in front of the answer as chat templates read it there."""
+    found = [key for key in REASONING_KEYS if item.get(key) not in (None, "")]
+    if not found:
+        return content
+    key = found[0]
+    if len(found) > 1:
+        raise BadRecord(f"{place} has {key} and {found[1]}; keep one")
+    if role != "assistant":
+        raise BadRecord(f"{place}.{key} stands beside a turn of the {role}; only the assistant reasons")
+    if "<think>" in content:
+        raise BadRecord(f"{place}.{key} stands beside <think> in content; keep one")
+    return f"<think>\n{text(item, key, f'{place}.{key}').strip()}\n</think>\n\n{content}"
 
 
 def text(document: dict[str, Any], key: str, place: str | None = None) -> str:

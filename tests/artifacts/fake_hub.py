@@ -1,4 +1,4 @@
-"""A Hub on a loopback port, as far as `hf://` speaks to it: commits, trees, files by redirect to another host."""
+"""A Hub on a port of this machine, as far as `hf://` speaks to it: commits, trees, files by redirect to another host."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class FakeHub:
 
     repos: dict[str, Repo] = field(default_factory=dict)
     token: str = "hf_known"
+    address: str = "127.0.0.1"
     busy: int = 0
     """So many answers are 503."""
     cut_after: int | None = None
@@ -51,7 +52,7 @@ class FakeHub:
         return self.repos.setdefault(path, Repo()).push(files)
 
     def __enter__(self) -> FakeHub:
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, host)) for host in ("hub", "files")]
+        self._servers = [ThreadingHTTPServer((self.address, 0), _handler(self, host)) for host in ("hub", "files")]
         self._threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in self._servers]
         for thread in self._threads:
             thread.start()
@@ -66,11 +67,11 @@ class FakeHub:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._servers[0].server_address[1]}"
+        return f"http://{self.address}:{self._servers[0].server_address[1]}"
 
     @property
     def files_host(self) -> str:
-        return f"http://127.0.0.1:{self._servers[1].server_address[1]}"
+        return f"http://{self.address}:{self._servers[1].server_address[1]}"
 
     @property
     def credentials(self) -> dict[str, str]:

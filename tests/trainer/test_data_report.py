@@ -14,6 +14,7 @@ from finetune_trainer.data import data_report
 from finetune_trainer.data.dataset import load_splits
 from finetune_trainer.data.fetch import fetch_data
 from finetune_trainer.data.packed import pack
+from finetune_trainer.model.inspect import ModelInfo
 from finetune_trainer.preflight.consistency import training_rows, warnings
 from finetune_trainer.preflight.dataset import describe_sample, list_sources, read_sample
 from tests.trainer import small
@@ -122,10 +123,13 @@ def test_preflight_says_the_short_of_it(tmp_path: Path) -> None:
     sample = read_sample(config, list_sources(config))
     assert describe_sample(sample).startswith("24 valid in ")
     assert describe_sample(sample).endswith(" KiB, 1 duplicates, 1 filtered out")
-    (warning,) = [w for w in warnings(sample, _plan()) if w.startswith("DuplicateIds")]
+    (warning,) = [w for w in warnings(config.spec, ANY_MODEL, sample, _plan()) if w.startswith("DuplicateIds")]
     assert f"{tmp_path}/train.jsonl line 25 (7)" in warning
     folder = fetch_data(config, tmp_path / "scratch", lambda _bytes: None)
     assert training_rows(config.spec, sample) == len(load_splits(config, folder, small.tokenizer()).train)
+
+
+ANY_MODEL = ModelInfo({}, "LlamaForCausalLM", (), has_chat_template=True)
 
 
 def _plan() -> Any:

@@ -245,7 +245,7 @@ def test_a_claim_that_is_not_mounted_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_uri_of_no_known_kind_is_the_users_mistake(tmp_path: Path) -> None:
-    report = run(published.config("hf://org/model"), tmp_path)
+    report = run(published.config("oci://registry.example/model"), tmp_path)
     assert (report.exit_code, report.reason) == (64, "InvalidSpec")
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
@@ -81,22 +81,23 @@ class Repository:
     def tree(self, path: str, *, recursive: bool) -> Iterator[Mapping[str, Any]]:
         """Files and folders below `path`, in pages. Raises NotFound."""
         below = f"/{quote(path, safe='')}" if path else ""
-        url: str | None = self._api(f"tree/{self.commit}{below}?recursive={str(recursive).lower()}")
-        while url:
-            answer = self._get(url, f"{self.uri}/{path}".rstrip("/"), "list")
+        url, query = self._api(f"tree/{self.commit}{below}"), f"recursive={str(recursive).lower()}"
+        while query:
+            answer = self._ask(f"{url}?{query}", f"{self.uri}/{path}".rstrip("/"), "list")
             page = _parsed(answer, self.uri, self.endpoint)
             yield from page if isinstance(page, list) else []
-            url = answer.links.get("next", {}).get("url")
+            # A mirror may pass on links to the host that it mirrors, which is not to see the token.
+            query = urlsplit(answer.links.get("next", {}).get("url", "")).query
 
     def about(self, path: str) -> Mapping[str, Any] | None:
         """Of one file; None where there is none."""
         url = self._api(f"paths-info/{self.commit}")
-        answer = self._get(url, f"{self.uri}/{path}", "look up", method="POST", data={"paths": [path]})
+        answer = self._ask(url, f"{self.uri}/{path}", "look up", form={"paths": [path]})
         found = _parsed(answer, self.uri, self.endpoint)
         return next((item for item in found if item.get("path") == path and item.get("type") == "file"), None)
 
     def json(self, path: str, action: str) -> Any:
-        return _parsed(self._get(self._api(path), self.uri, action), self.uri, self.endpoint)
+        return _parsed(self._ask(self._api(path), self.uri, action), self.uri, self.endpoint)
 
     @contextmanager
     def stream(self, path: str, uri: str, byte_range: str | None) -> Iterator[httpx2.Response]:
@@ -111,14 +112,14 @@ class Repository:
     def _api(self, path: str) -> str:
         return f"{self.endpoint}/api/{self._place}/{path}"
 
-    def _get(self, url: str, uri: str, action: str, **how: Any) -> httpx2.Response:
-        """Small answers; tried again while the Hub is busy, as long as control requests may take."""
+    def _ask(self, url: str, uri: str, action: str, *, form: dict[str, Any] | None = None) -> httpx2.Response:
+        """For a small answer; again while the Hub is busy, as long as control requests may take."""
         give_up, attempt = time.monotonic() + self.options.control_budget_s, 0
         while True:
             try:
                 with self._in_words(uri, action):
                     timeout = httpx2.Timeout(self.options.answer_s, connect=self.options.connect_s)
-                    answer = self._client.request(how.get("method", "GET"), url, data=how.get("data"), timeout=timeout)
+                    answer = self._client.request("POST" if form else "GET", url, data=form, timeout=timeout)
                 if answer.status_code < 400:
                     return answer
                 raise self._refusal(answer, uri, action)

@@ -147,7 +147,7 @@ def _handler(hub: FakeHub, host: str) -> type[BaseHTTPRequestHandler]:
             if query["recursive"] == ["false"]:
                 items = [item for item in items if "/" not in item["path"][len(start) :]]
             first = int(query.get("cursor", ["0"])[0])
-            url = f"{hub.endpoint}{urlsplit(self.path).path}?recursive={query['recursive'][0]}&cursor={first + PAGE}"
+            url = f"https://huggingface.invalid{urlsplit(self.path).path}?recursive={query['recursive'][0]}&cursor={first + PAGE}"
             more = {"link": f'<{url}>; rel="next"'} if first + PAGE < len(items) else {}
             self.told(sorted(items, key=lambda item: str(item["path"]))[first : first + PAGE], more)
 

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.lab import Lab, environment_of
 from bench.procfs import cpu_seconds, memory_mib
-from e2e.cluster.apiserver import free_ports
 from e2e.cluster.process import Daemon, NotUp, wait_for
+from e2e.ports import free_ports
 
 
 class OperatorProcess:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from bench.trainer.task import Task
-from e2e.cluster.apiserver import free_ports
+from e2e.ports import free_ports
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import spec_digest

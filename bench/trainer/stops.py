@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.trainer.ours import run_config
 from bench.trainer.task import Task
-from e2e.cluster.apiserver import free_ports
+from e2e.ports import free_ports
 from finetune_api import layout
 from finetune_api import runconfig as rc
 from finetune_api.exitcodes import ExitCode

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import ssl
 import tempfile
 import urllib.error
@@ -25,15 +24,7 @@ from e2e import tools
 from e2e.cluster.control_plane import ControlPlane
 from e2e.cluster.pki import Authority
 from e2e.cluster.process import Daemon, output_of
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports free now; taken together, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+from e2e.ports import free_ports
 
 
 class ApiServer:

@@ -91,11 +91,13 @@ class Runner:
 
     def __init__(self, server: Server, namespace: str) -> None:
         self.server, self.namespace = server, namespace
+        self.events = f"{namespace}-events"
+        """Where Events are made and read: the real server writes some of its own into the namespaces of Services."""
         self._symbols: dict[str, str] = {}
         self._seen: dict[tuple[str, str], list[str]] = {}
 
     def run(self, op: Op) -> Any:
-        kind, namespace = op.kind, self.namespace
+        kind, namespace = op.kind, self._namespace(op.kind)
         path = kind.path(namespace, op.name, op.sub)
         before = self._read(kind, op.name) if op.name else None
         body = json.loads(json.dumps(op.body)) if op.body is not None else None
@@ -138,8 +140,11 @@ class Runner:
             "replaced": bool(before and after and before["metadata"]["uid"] != after["metadata"]["uid"]),
         }
 
+    def _namespace(self, kind: Kind) -> str:
+        return self.events if kind.kind == "Event" else self.namespace
+
     def _read(self, kind: Kind, name: str) -> Obj | None:
-        status, obj = self.server.call("GET", kind.path(self.namespace, name), {}, None, "application/json")
+        status, obj = self.server.call("GET", kind.path(self._namespace(kind), name), {}, None, "application/json")
         if status != 200:
             return None
         versions = self._seen.setdefault((kind.kind, name), [])

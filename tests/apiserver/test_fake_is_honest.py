@@ -52,11 +52,13 @@ def fake() -> FakeServer:
 
 
 def prepare(server: Server, namespace: str) -> Runner:
-    server.call("POST", "/api/v1/namespaces", {}, {"metadata": {"name": namespace}}, "application/json")
+    runner = Runner(server, namespace)
+    for name in (namespace, runner.events):
+        server.call("POST", "/api/v1/namespaces", {}, {"metadata": {"name": name}}, "application/json")
     account = {"metadata": {"name": "default"}}
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     server.call("POST", path, {}, account, "application/json")
-    return Runner(server, namespace)
+    return runner
 
 
 def difference(what: str, expected: Any, got: Any) -> str:
@@ -75,7 +77,7 @@ def test_same_script_same_answers(real: RealServer, fake: FakeServer, seed: int)
     on_real, on_fake = prepare(real, namespace), prepare(fake, namespace)
     for number, op in enumerate(Writer(seed).script(60)):
         if isinstance(op.body, dict) and "involvedObject" in op.body:
-            op.body["involvedObject"]["namespace"] = namespace
+            op.body["involvedObject"]["namespace"] = on_real.events
         expected, got = on_real.run(op), on_fake.run(op)
         assert got == expected, f"operation {number} of seed {seed}: {difference(str(op), expected, got)}"
 

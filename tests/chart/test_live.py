@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from e2e.cluster import ApiServer
-from e2e.cluster.apiserver import free_ports
+from e2e.ports import free_ports
 from finetune_api.reports import PreflightReport
 from finetune_api.serveconfig import CheckReport, VerifyReport
 from tests.chart.helm import CHART, NAMESPACE, REPO, Helm

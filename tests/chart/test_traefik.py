@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from e2e.cluster import ApiServer
-from e2e.cluster.apiserver import free_ports
+from e2e.ports import free_ports
 from tests.chart.helm import CHART, NAMESPACE, Helm, is_gateway, one
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.slow]

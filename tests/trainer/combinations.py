@@ -1,6 +1,6 @@
 """Every method with every other objective than SFT that the CRD takes it with: trained whole, and stopped and resumed.
 
-Run by test_combinations.py as `python combinations.py <folder> <port>` with RANK set; writes results.json, by
+Run by test_combinations.py as `python combinations.py <folder>` with RANK set; writes results.json, by
 `<objective>-<method>`.
 """
 

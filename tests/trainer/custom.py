@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.ports import free_ports
 from finetune_api import runconfig as rc
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.custom import zipapp
@@ -49,7 +50,7 @@ class Custom(runs.Pod):
 
 def start(folder: Path, wanted: RunConfig, *, nodes: int = 1, env: dict[str, str] | None = None) -> list[Custom]:
     """`nodes` pods of one attempt, each with a scratch of its own below `folder`."""
-    ports = runs.free_ports(nodes + 1)
+    ports = free_ports(nodes + 1)
     final = wanted.model_copy(
         update={"nodes": nodes, "master_address": "127.0.0.1", "peers": [f"127.0.0.1:{p}" for p in ports[:nodes]]}
     )

@@ -1,6 +1,6 @@
 """Trains two steps of every example of a job that our trainer runs, in one process so that imports are paid once.
 
-Run by test_examples_train.py as `python each_example.py <folder> <port>` with RANK=0. What an example takes from a
+Run by test_examples_train.py as `python each_example.py <folder>` with RANK=0. What an example takes from a
 cluster is put in its place: the model is the tiny one, records that it does not bring along are the tiny task's, and
 GPUs, node counts and sizes that a CPU cannot hold are left out. All else is trained as it is written.
 """
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +114,8 @@ def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, int(os.environ["RANK"]), [int(port) for port in sys.argv[2:]])
+    ranks = Ranks.started()
+    folder = ranks.folder
     write_records(folder)
     ranks.phase(1)
     for name, spec in jobs().items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,15 @@ WSD = {"type": "WSD", "wsd": {"decayPercent": 50}}
 class Ranks:
     @classmethod
     def started(cls) -> Ranks:
-        """As `ranks.run_ranks` starts a script: RANK in the environment, the folder and a port for each phase."""
+        """As `ranks.run_ranks` starts a script: RANK in the environment, and the folder."""
         os.environ["LOCAL_RANK"] = "0"
-        return cls(Path(sys.argv[1]), int(os.environ["RANK"]), [int(port) for port in sys.argv[2:]])
+        return cls(Path(sys.argv[1]), int(os.environ["RANK"]))
 
-    def __init__(self, folder: Path, rank: int, ports: list[int]) -> None:
-        self.folder, self.rank, self.ports = folder, rank, ports
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder, self.rank = folder, rank
         self.results: dict[str, Any] = {}
+        self._phases = 0
+        self._stores: list[dist.TCPStore] = []
 
     def phase(self, world_size: int) -> bool:
         """Forms a process group of the first `world_size` ranks; False on ranks that sit this phase out."""
@@ -58,14 +61,27 @@ class Ranks:
             # DeepSpeed, where it was used, forgets its groups too.
             deepspeed = sys.modules.get("deepspeed.comm")
             (deepspeed if deepspeed and deepspeed.is_initialized() else dist).destroy_process_group()
-        port = self.ports.pop(0)
+        self._phases += 1
         if self.rank >= world_size:
             return False
-        os.environ |= {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        # As under elastic: the store is there before the ranks are, on a port that nobody else had in between.
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._port()), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        os.environ |= {"WORLD_SIZE": str(world_size), **place}
         self.place = context.join(0)
         self.agreement = Agreement()
         context.self_test(self.place)
         return True
+
+    def _port(self) -> int:
+        """Of this phase's store, which rank 0 keeps."""
+        told = self.folder / f"port-{self._phases}"
+        if self.rank == 0:
+            self._stores.append(dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+            told.with_suffix(".new").write_text(str(self._stores[-1].port))
+            told.with_suffix(".new").rename(told)
+        while not told.exists():
+            time.sleep(0.01)
+        return int(told.read_text())
 
     def train(
         self,

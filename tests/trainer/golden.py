@@ -1,14 +1,11 @@
 """One rank of the runs whose losses are stored: tiny model, FP32, fixed seed, on one and on two ranks.
 
-Run by test_golden_losses.py, once per rank, as `python golden.py <folder> <port> <port>` with RANK set.
+Run by test_golden_losses.py, once per rank, as `python golden.py <folder>` with RANK set.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-from pathlib import Path
 
 import torch.distributed as dist
 
@@ -17,9 +14,8 @@ from tests.trainer.exact import FULL, LORA, Ranks
 
 
 def main() -> None:
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    os.environ["LOCAL_RANK"] = "0"
-    ranks = Ranks(folder, rank, [int(port) for port in sys.argv[2:]])
+    ranks = Ranks.started()
+    folder, rank = ranks.folder, ranks.rank
     ranks.phase(2)
     if rank == 0:
         tiny.write_model(folder / "tiny" / "model")

@@ -1,6 +1,6 @@
 """Every training method on a tiny model, in one process: trained whole, stopped and resumed, published, loaded again.
 
-Run by test_methods.py as `python methods.py <folder> <port>` with RANK set; writes results.json, by method.
+Run by test_methods.py as `python methods.py <folder>` with RANK set; writes results.json, by method.
 """
 
 from __future__ import annotations

@@ -5,40 +5,49 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
-
-from tests.trainer import runs
 
 Results = dict[str, dict[str, Any]]
 """By run and attempt."""
 
 
-def run_ranks(script: str, folder: Path, *, ranks: int, phases: int, result: str = "results.json") -> Any:
-    """The JSON that rank 0 wrote to `folder/<result>`."""
-    ports = [str(port) for port in runs.free_ports(phases)]
+PATIENCE = 800.0
+
+
+def run_ranks(script: str, folder: Path, *, ranks: int, result: str = "results.json") -> Any:
+    """The JSON that rank 0 wrote to `folder/<result>`. The first rank that fails ends them all; ranks that do not end
+    write down where every thread stands.
+    """
     path = os.pathsep.join([str(Path(__file__).parents[2]), *(p for p in sys.path if p)])
     processes = []
     for rank in range(ranks):
         with (folder / f"rank-{rank}.log").open("wb") as log:
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, str(Path(__file__).with_name(script)), str(folder), *ports],
+                    [sys.executable, "-X", "faulthandler", str(Path(__file__).with_name(script)), str(folder)],
                     env={**os.environ, "RANK": str(rank), "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
                     stdout=log,
                     stderr=log,
                 )
             )
     try:
-        codes = [process.wait(800) for process in processes]
+        deadline = time.monotonic() + PATIENCE
+        while (codes := [process.poll() for process in processes]) != [0] * ranks:
+            if any(codes) or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
     finally:
         for process in processes:
-            process.kill()
+            # faulthandler's answer is the stacks of all threads.
+            process.send_signal(signal.SIGABRT)
             process.wait()
-    logs = "".join((folder / f"rank-{rank}.log").read_text()[-5000:] for rank in range(ranks))
-    assert codes == [0] * ranks, logs
+    logs = "".join(f"\n--- rank {rank}\n{(folder / f'rank-{rank}.log').read_text()[-8000:]}" for rank in range(ranks))
+    assert codes == [0] * ranks, f"exit codes {codes} (None: had not ended){logs}"
     return json.loads((folder / result).read_text())
 
 

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from e2e.ports import free_ports
 from finetune_api import runconfig as rc
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.manifests import CheckpointManifest
@@ -56,17 +56,6 @@ def config(run_dir: Path, document: dict[str, Any], **changes: Any) -> RunConfig
         "grace_seconds": 60,
     }
     return RunConfig.model_validate(values | changes)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

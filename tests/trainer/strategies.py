@@ -1,6 +1,6 @@
 """One rank of up to three that train under every strategy, stop and resume, in one process so that imports are paid once.
 
-Run by test_strategy_resume.py, once per rank, as `python strategies.py <folder> <port>...` with RANK set. Rank 0 writes
+Run by test_strategy_resume.py, once per rank, as `python strategies.py <folder>` with RANK set. Rank 0 writes
 results.json; its keys are `<run>-<attempt>`.
 """
 
@@ -22,7 +22,6 @@ SKIPS = (1, 4)
 """Steps whose update is left out; the first is before the optimizer has any state."""
 MICRO = {"plain": 6, "accumulated": 2}
 """Records per micro-batch: all of a rank's share of two, or a third of it."""
-PHASES = 5
 
 
 def changes(strategy: str, method: str, micro: str = "accumulated", **parallelism: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tests.trainer.combinations import ALLOWED
 from tests.trainer.each_example import REWARDED
 from tests.trainer.ranks import Results, assert_resumed
 
-RANKS = {"script": "combinations.py", "ranks": 1, "phases": 1}
+RANKS = {"script": "combinations.py", "ranks": 1}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -8,7 +8,7 @@ import torch
 from tests.trainer.exact import OPTIMIZERS
 from tests.trainer.ranks import Results, assert_exact, assert_near
 
-RANKS = {"script": "exact.py", "ranks": 2, "phases": 3}
+RANKS = {"script": "exact.py", "ranks": 2}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.trainer.ranks import Results, assert_exact, assert_losses_near, assert_near
 
-RANKS = {"script": "exact_packed.py", "ranks": 2, "phases": 3}
+RANKS = {"script": "exact_packed.py", "ranks": 2}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    found: Results = run_ranks("exact_speed.py", tmp_path_factory.mktemp("speed"), ranks=2, phases=2)
+    found: Results = run_ranks("exact_speed.py", tmp_path_factory.mktemp("speed"), ranks=2)
     return found
 
 

@@ -15,7 +15,7 @@ JOBS = sorted(each_example.jobs())
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    found: Results = run_ranks("each_example.py", tmp_path_factory.mktemp("examples"), ranks=1, phases=1)
+    found: Results = run_ranks("each_example.py", tmp_path_factory.mktemp("examples"), ranks=1)
     return found
 
 

@@ -34,7 +34,7 @@ def machine() -> str:
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     folder = tmp_path_factory.mktemp("golden")
-    found: dict[str, list[float]] = run_ranks("golden.py", folder, ranks=2, phases=2, result="losses.json")
+    found: dict[str, list[float]] = run_ranks("golden.py", folder, ranks=2, result="losses.json")
     if os.environ.get("FINETUNE_REWRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps({"machine": machine(), "losses": found}, indent=1) + "\n")
     return found

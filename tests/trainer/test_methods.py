@@ -10,7 +10,7 @@ from finetune_api.method import Method
 from tests.trainer.methods import METHODS
 from tests.trainer.ranks import Results, assert_resumed
 
-RANKS = {"script": "methods.py", "ranks": 1, "phases": 1}
+RANKS = {"script": "methods.py", "ranks": 1}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 

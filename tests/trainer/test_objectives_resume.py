@@ -9,7 +9,7 @@ import pytest
 from tests.trainer.exact_objectives import SEEDS
 from tests.trainer.ranks import Results, assert_losses_near, assert_near, assert_resumed, lines
 
-RANKS = {"script": "exact_objectives.py", "ranks": 2, "phases": 3}
+RANKS = {"script": "exact_objectives.py", "ranks": 2}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FOLDER = "objectives"
 

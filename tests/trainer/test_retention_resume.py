@@ -10,7 +10,7 @@ import pytest
 from tests.trainer.exact_retention import SEEDS
 from tests.trainer.ranks import Results, assert_near, assert_resumed, lines
 
-RANKS = {"script": "exact_retention.py", "ranks": 2, "phases": 3}
+RANKS = {"script": "exact_retention.py", "ranks": 2}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TERMS = {"l2sp": "full", "kl-full": "full", "kl-lora": "lora", "ewc": "full", "replay": "full"}
 """With the method that it is compared under."""

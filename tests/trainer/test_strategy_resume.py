@@ -15,9 +15,9 @@ from finetune_trainer.checkpoint.snapshot import trainable_parameters
 from finetune_trainer.engine import model
 from tests.trainer import runs
 from tests.trainer.ranks import Results, assert_exact, joined
-from tests.trainer.strategies import METHODS, MICRO, PHASES, STEPS, STRATEGIES, ZERO
+from tests.trainer.strategies import METHODS, MICRO, STEPS, STRATEGIES, ZERO
 
-RANKS = {"script": "strategies.py", "ranks": 3, "phases": PHASES}
+RANKS = {"script": "strategies.py", "ranks": 3}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ACROSS = 1e-5
 """Of losses, when the world size differs: sums are taken in another order."""

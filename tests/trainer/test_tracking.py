@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from e2e.ports import free_ports
 from finetune_api import runconfig as rc
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.tracking.__main__ import Feeder, clean
@@ -183,7 +184,7 @@ def test_two_attempts_write_to_one_mlflow_run(
 def test_a_server_that_refuses_or_is_not_there_is_told_of_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (port,) = runs.free_ports(1)
+    (port,) = free_ports(1)
     gone = config(tmp_path, {"mlflow": {"uri": f"http://127.0.0.1:{port}"}})
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     tracked(tmp_path, monkeypatch, gone, LINES, 0)

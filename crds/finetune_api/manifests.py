@@ -84,7 +84,7 @@ class Lineage(WireModel):
     data_fingerprint: str
     teacher_uri: str | None = None
     teacher_revision: str | None = None
-    """Of objective Distill: the teacher, or its answers."""
+    """What the model learned from beside data: a teacher, its answers, or a reward model."""
     checkpoint_step: int
     checkpoint_attempt: int
     averaged_steps: list[int] | None = None

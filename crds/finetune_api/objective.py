@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, PositiveDecimal, cel, rules
 from finetune_api.objective_classification import ClassificationSettings, Problem
-from finetune_api.objective_distill import DistillSettings, Teacher
+from finetune_api.objective_distill import DistillSettings
 from finetune_api.objective_kto import KTOSettings
 from finetune_api.objective_policy import GRPOSettings, PolicySettings, RLOOSettings
 from finetune_api.objective_reward import RewardSettings
@@ -139,19 +139,30 @@ def objective_of(spec: HasObjective) -> Objective:
     return spec.objective or Objective()
 
 
-def teacher_of(spec: HasObjective) -> Teacher | None:
-    """The model that is asked beside the one that trains."""
-    settings = objective_of(spec).distill
-    return settings.teacher if settings else None
+def teacher_of(spec: HasObjective) -> Stored | None:
+    """The model that is asked beside the one that trains: a teacher, or a reward model."""
+    settings, judge = objective_of(spec).distill, judge_of(spec)
+    return settings.teacher if settings else judge[1] if judge else None
+
+
+def judge_of(spec: HasObjective) -> tuple[str, Stored] | None:
+    """The path in the spec of a reward model, and where to read it."""
+    objective = objective_of(spec)
+    for block, settings in (("grpo", objective.grpo), ("rloo", objective.rloo)):
+        for number, function in enumerate(settings.rewards if settings else ()):
+            if function.model is not None:
+                return f"spec.objective.{block}.rewards[{number}].model", function.model
+    return None
 
 
 def taught_from(spec: HasObjective) -> tuple[str, Stored] | None:
-    """Its path in the spec, and where to read what a student learns from: a teacher, or its answers."""
+    """Its path in the spec, and where to read what a model learns from beside data: a teacher, its answers, or a
+    reward model."""
     settings = objective_of(spec).distill
     for name, source in (("teacher", settings.teacher), ("topK", settings.top_k)) if settings else ():
         if source is not None:
             return f"spec.objective.distill.{name}", source
-    return None
+    return judge_of(spec)
 
 
 MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {

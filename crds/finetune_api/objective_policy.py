@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field
 
 from finetune_api.base import ApiModel, Decimal, PositiveDecimal, SignedDecimal, cel, rules
+from finetune_api.storage import Stored
 
 
 class RewardType(StrEnum):
@@ -16,6 +17,7 @@ class RewardType(StrEnum):
     CONTAINS = "Contains"
     NUMBER = "Number"
     REGEX = "Regex"
+    MODEL = "Model"
 
 
 def _compiles(pattern: str) -> str:
@@ -26,13 +28,23 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
+class RewardModel(Stored):
+    """A reward model as objective Reward publishes it (a sequence classifier with one output) with the base model's
+    vocabulary, and the credentials to read it. It is loaded beside the model that trains, whole on every GPU, and never
+    trained."""
+
+
 class RewardFunction(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             cel(
                 "has(self.pattern) == (self.type == 'Regex')",
                 "pattern belongs to type Regex, which needs it; set both, or neither",
-            )
+            ),
+            cel(
+                "has(self.model) == (self.type == 'Model')",
+                "model belongs to type Model, which needs it; set both, or neither",
+            ),
         )
     )
 
@@ -41,7 +53,8 @@ class RewardFunction(ApiModel):
         Field(
             description="1 for an answer that fits, else 0. ExactMatch: it is the record's own answer, white space at "
             "the ends aside. Contains: the record's own answer occurs in it. Number: the last number in it is the last "
-            "number of the record's own answer. Regex: pattern is found in it."
+            "number of the record's own answer. Regex: pattern is found in it. Model: not 1 or 0, but what a reward "
+            "model says of the prompt with the answer."
         ),
     ]
     pattern: (
@@ -56,13 +69,28 @@ class RewardFunction(ApiModel):
         ]
         | None
     ) = None
+    model: RewardModel | None = None
     weight: Annotated[
-        SignedDecimal, Field(description="What it adds to the reward of an answer that fits; below 0 it is a penalty.")
+        SignedDecimal,
+        Field(
+            description="What it adds to the reward of an answer that fits (Model: times the score); below 0 it is a "
+            "penalty."
+        ),
     ] = "1"
 
 
 class PolicySettings(ApiModel):
     """Answers are written by the model that trains, as it stands at that step."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "self.rewards.filter(r, r.type == 'Model').size() <= 1",
+                "one reward model can be asked; remove the others",
+                ".rewards",
+            )
+        )
+    )
 
     rewards: Annotated[
         list[RewardFunction], Field(min_length=1, max_length=8, description="Their sum is learned from.")

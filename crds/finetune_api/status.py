@@ -185,7 +185,7 @@ class Resolved(StatusModel):
     model_revision: Short
     data_fingerprint: Short
     teacher_revision: Short | None = None
-    """Of objective.distill.teacher or topK."""
+    """Of objective.distill.teacher or topK, or of a reward model."""
     pins: Annotated[dict[str, Short], Field(max_length=16)] | None = None
     """Repositories of the Hub, and the commit that is read of each."""
     run_key: Short

@@ -9,6 +9,7 @@ import pytest
 from tests.api.test_objective_distill import refusals
 
 REWARDS = [{"type": "Number"}, {"type": "Regex", "pattern": "^<think>", "weight": "0.2"}]
+MODEL = {"type": "Model", "model": {"uri": "s3://a/judge", "secretRef": {"name": "s"}}}
 SOURCE = {"train": [{"uri": "s3://a/b"}], "onOverflow": "Drop"}
 
 
@@ -21,6 +22,7 @@ def test_what_works_is_let_through() -> None:
     assert refusals(policy("RLOO", beta="0.05"), data=SOURCE, parallelism={"strategy": "DDP"}) == []
     assert refusals(policy(beta="0.05"), data=SOURCE, method={"type": "QLoRA"}) == []
     assert refusals(policy("RLOO", beta="0.0"), data=SOURCE, method={"type": "FullFineTune"}) == []
+    assert refusals(policy(rewards=[*REWARDS, MODEL]), data=SOURCE) == []
 
 
 @pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
@@ -29,6 +31,9 @@ def test_what_works_is_let_through() -> None:
     [
         ({"rewards": [{"type": "Regex"}]}, {}, "pattern belongs to type Regex"),
         ({"rewards": [{"type": "Number", "pattern": "a"}]}, {}, "pattern belongs to type Regex"),
+        ({"rewards": [{"type": "Model"}]}, {}, "model belongs to type Model"),
+        ({"rewards": [{**MODEL, "type": "Number"}]}, {}, "model belongs to type Model"),
+        ({"rewards": [MODEL, REWARDS[0], MODEL]}, {}, "one reward model can be asked"),
         ({}, {"data": {**SOURCE, "packing": True}}, "prompts that are answered in training do not share rows"),
         ({}, {"data": {**SOURCE, "trainOn": "All"}}, "remove data.trainOn"),
         ({}, {"data": {**SOURCE, "onOverflow": "Split"}}, "must not be cut off"),

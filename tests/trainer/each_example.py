@@ -18,6 +18,7 @@ import yaml
 
 from tests.trainer import tiny
 from tests.trainer.exact import Ranks
+from tests.trainer.exact_objectives import write_judge
 from tests.trainer.preferences import write_labeled, write_preferences, write_ratings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -36,7 +37,7 @@ RECORDS = {
 }
 """What an objective learns from, where an example does not bring it along."""
 REWARDED = ("GRPO", "RLOO")
-"""Objectives whose loss is the reward with the other sign. A few steps of a tiny model may find none: they are seen to
+"""Objectives whose loss is the reward with the other sign, whatever that is. A few steps of a tiny model may find none: they are seen to
 learn in test_objectives_resume.py."""
 
 
@@ -59,6 +60,7 @@ def write_records(folder: Path) -> None:
     from pyarrow import parquet
 
     tiny.write_model(folder / "tiny" / "model")
+    write_judge(folder / "tiny")
     tiny.write_data(folder / "tiny" / "data" / "records.jsonl", ROWS)
     tiny.write_data(folder / "tiny" / "data" / "held-out.jsonl", 4, seed=9)
     write_preferences(folder / "tiny" / "data" / "pairs.jsonl", ROWS)
@@ -73,6 +75,10 @@ def stored(folder: Path, source: dict[str, Any], name: str) -> dict[str, Any]:
     brought = source["uri"].removeprefix("pvc://")
     place = folder / brought if brought.startswith("datasets/") else folder / "tiny" / "data" / name
     return {**{k: v for k, v in source.items() if k != "secretRef"}, "uri": f"file://{place}"}
+
+
+def rewarded(folder: Path, function: dict[str, Any]) -> dict[str, Any]:
+    return {**function, "model": {"uri": f"file://{folder / 'tiny' / 'judge'}"}} if "model" in function else function
 
 
 def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +96,10 @@ def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
         policy = learned[block_name]
         learned[block_name] = {
             **policy,
-            "rewards": [*policy["rewards"], {"type": "Regex", "pattern": "u"}],
+            "rewards": [
+                *(rewarded(folder, function) for function in policy["rewards"]),
+                {"type": "Regex", "pattern": "u"},
+            ],
             "maxNewTokens": 6,
         }
     training = {k: v for k, v in spec.get("training", {}).items() if k != "epochs"}

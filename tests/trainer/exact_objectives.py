@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from finetune_api.objective import Head
+from finetune_trainer.engine.model import load_base
 from tests.trainer import tiny
 from tests.trainer.exact import FULL, LORA, Ranks
 from tests.trainer.preferences import (
@@ -32,6 +36,21 @@ def policy(kind: str, **fields: Any) -> dict[str, Any]:
     return {"objective": {"type": kind, kind.lower(): settings}}
 
 
+def write_judge(folder: Path) -> None:
+    """A reward model: the base with a head that was drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model: Any = load_base(folder / "model", torch.float32, head=Head())
+        torch.nn.init.normal_(model.score.weight)
+    model.save_pretrained(folder / "judge")
+
+
+def judged(folder: Path, **fields: Any) -> dict[str, Any]:
+    """Learning what a reward model likes."""
+    model = {"type": "Model", "model": {"uri": f"file://{folder / 'tiny' / 'judge'}"}}
+    return policy("GRPO", rewards=[model], **fields)
+
+
 def data(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
     source = {"uri": f"file://{folder / 'tiny' / 'data' / name}.jsonl"}
     return {"data": {"train": [source], "maxLength": 64, "validation": {"percent": 20}, **changes}}
@@ -49,6 +68,7 @@ def main() -> None:
     ranks.phase(2)
     if rank == 0:
         tiny.write_model(folder / "tiny" / "model")
+        write_judge(folder / "tiny")
         write_preferences(folder / "tiny" / "data" / "pairs.jsonl", 28)
         write_manners(folder / "tiny" / "data" / "many.jsonl", 160)
         write_ratings(folder / "tiny" / "data" / "rated.jsonl", 28)
@@ -91,6 +111,7 @@ def main() -> None:
     ranks.resumed("grpo", grpo, stop=(4, 1))
     ranks.resumed("grpo-full", grpo_full, stop=(4, 0))
     ranks.resumed("rloo", rloo, stop=(4, 1))
+    ranks.resumed("judged", {**FULL, **judged(folder), **asked}, stop=(4, 0))
     ranks.train("grpo-micro", 1, {**grpo_full, "training": {"microBatchSize": 1}})
     ranks.train("grpo-again", 1, {**grpo_full, "training": {"activationCheckpointing": "Full"}})
     ranks.train("grpo-shrink", 1, grpo_full, stop=(5, 1))
@@ -107,6 +128,9 @@ def main() -> None:
             for kind in ("GRPO", "RLOO"):
                 toy = {**FULL, **policy(kind, generations=8), **data(folder, "prompts"), "training": trying}
                 ranks.train(f"{kind.lower()}-toy-{seed}", 1, toy)
+            trying = {**training, "maxSteps": 30, "learningRate": "2e-2"}
+            toy = {**FULL, **judged(folder, generations=8), **data(folder, "prompts"), "training": trying}
+            ranks.train(f"judged-toy-{seed}", 1, toy)
         ranks.train("classes-shrink", 2, classes_full)
         ranks.train("grpo-shrink", 2, grpo_full)
         ranks.train("kto-shrink", 2, kto)

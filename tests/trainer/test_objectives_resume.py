@@ -29,6 +29,7 @@ FOLDER = "objectives"
         "grpo",
         "grpo-full",
         "rloo",
+        "judged",
     ],
 )
 def test_same_world_size_is_bit_exact(results: Results, run: str) -> None:
@@ -123,6 +124,15 @@ def test_rewards_are_raised(results: Results, folder: Path, kind: str, seed: int
     assert held_out[-1] > 0.5
     losses = rewards(folder, run, "evalLoss")
     assert losses == pytest.approx([-reward for reward in held_out])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_reward_model_likes_is_learned(results: Results, folder: Path, seed: int) -> None:
+    assert results[f"judged-toy-{seed}-1"]["step"] == 30
+    found, held_out = rewards(folder, f"judged-toy-{seed}"), rewards(folder, f"judged-toy-{seed}", "evalReward")
+    spread = rewards(folder, f"judged-toy-{seed}", "rewardStd")[0]
+    assert sum(found[-3:]) / 3 > sum(found[:3]) / 3 + spread / 2
+    assert held_out[-1] > sum(found[:3]) / 3 + spread / 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,4 +1,5 @@
-"""A teacher is looked at as the base model is: with its own credentials, before a GPU is taken, in words."""
+"""A teacher, or a reward model, is looked at as the base model is: with its own credentials, before a GPU is taken,
+in words."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from finetune_api import runconfig as rc
 from finetune_trainer.data.top_k import write
@@ -18,6 +21,7 @@ from tests.trainer.test_model_inspect import CONFIG
 from tests.trainer.test_preflight_main import model_folder, run
 
 FIELD = "spec.objective.distill.teacher.uri"
+JUDGE = "spec.objective.rloo.rewards[1].model.uri"
 TOKENS = {"a": 0, "b": 1, "c": 2}
 
 
@@ -144,3 +148,89 @@ def test_answers_that_are_not_there_or_not_about_this_are_refused(job: Path) -> 
     (job / "answers" / "top-k-00000.safetensors").unlink()
     report = run(small.config(job, wanted), job)
     assert (report.exit_code, report.reason) == (69, "WaitingForDataset")
+
+
+@pytest.fixture
+def judged(job: Path) -> Path:
+    """With a valid reward model in place of the teacher."""
+    become_scorer(job / "teacher", labels=1)
+    return job
+
+
+def become_scorer(folder: Path, labels: int) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForSequenceClassification"]}))
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("lm_head.weight", None)
+    tensors["score.weight"] = torch.zeros(labels, config["hidden_size"])
+    save_file(tensors, folder / "model.safetensors")
+
+
+def rewarded(root: Path, **model: Any) -> dict[str, Any]:
+    judge = {"type": "Model", "model": {"uri": f"file://{root}/teacher", **model}}
+    policy = {"rewards": [{"type": "Number"}, judge], "generations": 2, "maxNewTokens": 4}
+    return {"objective": {"type": "RLOO", "rloo": policy}, "data": {"onOverflow": "Drop"}}
+
+
+def test_a_good_reward_model_is_accepted_and_pinned(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(small.config(judged, rewarded(judged)), judged)
+    assert (first.exit_code, first.reason) == (0, "Accepted"), first.message
+    assert first.teacher_revision is not None
+    assert "judge      LlamaForSequenceClassification" in capsys.readouterr().out
+    (judged / "teacher" / "generation_config.json").write_text("{}")
+    assert run(small.config(judged, rewarded(judged)), judged).run_key != first.run_key
+
+
+def test_a_reward_model_is_part_of_the_estimate(judged: Path) -> None:
+    alone = rewarded(judged)
+    alone["objective"]["rloo"]["rewards"].pop()
+    plain, asked = (run(small.config(judged, changes), judged).estimate for changes in (alone, rewarded(judged)))
+    assert plain is not None
+    assert asked is not None
+    assert plain.memory is not None
+    assert asked.memory is not None
+    scorer = sum(tensor.numel() for tensor in load_file(judged / "teacher" / "model.safetensors").values())
+    assert asked.memory.weights == plain.memory.weights + 4 * scorer
+    assert asked.memory.logits == plain.memory.logits
+
+
+def test_a_reward_model_that_is_not_published_yet_is_waited_for(judged: Path) -> None:
+    shutil.rmtree(judged / "teacher")
+    report = run(small.config(judged, rewarded(judged)), judged)
+    assert (report.exit_code, report.reason, report.field) == (69, "WaitingForModel", JUDGE)
+
+
+def test_a_reward_models_missing_secret_is_named(judged: Path) -> None:
+    report = run(small.config(judged, rewarded(judged, secretRef={"name": "judge-s3"})), judged)
+    assert (report.exit_code, report.reason) == (69, "WaitingForSecret")
+    assert "'judge-s3' (spec.objective.rloo.rewards[1].model.secretRef)" in report.message
+
+
+def test_a_model_that_writes_gives_no_rewards(job: Path) -> None:
+    report = run(small.config(job, rewarded(job)), job)
+    assert (report.exit_code, report.reason, report.field) == (64, "InvalidModel", JUDGE)
+    assert "is a LlamaForCausalLM; a reward model is expected" in report.message
+
+
+def test_a_head_that_was_never_trained_is_refused(judged: Path) -> None:
+    tensors = load_file(judged / "teacher" / "model.safetensors")
+    del tensors["score.weight"]
+    save_file(tensors, judged / "teacher" / "model.safetensors")
+    report = run(small.config(judged, rewarded(judged)), judged)
+    assert (report.exit_code, report.reason, report.field) == (64, "InvalidModel", JUDGE)
+    assert "its scores would be random" in report.message
+
+
+def test_a_classifier_is_no_reward_model(job: Path) -> None:
+    become_scorer(job / "teacher", labels=3)
+    report = run(small.config(job, rewarded(job)), job)
+    assert (report.exit_code, report.field) == (64, JUDGE)
+    assert "gives 3 numbers for a text" in report.message
+
+
+def test_a_reward_model_of_another_vocabulary_is_refused(judged: Path) -> None:
+    tokenizer(judged / "teacher", {"a": 0, "b": 2, "c": 1})
+    report = run(small.config(judged, rewarded(judged)), judged)
+    assert (report.exit_code, report.reason, report.field) == (64, "InvalidModel", JUDGE)
+    assert "cannot judge what this model writes" in report.message
+    assert "gives 2 tokens other numbers" in report.message

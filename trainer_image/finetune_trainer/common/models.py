@@ -1,4 +1,4 @@
-"""Brings the base model, and a teacher, to the scratch volume; refuses one that is not the model preflight saw."""
+"""Brings the base model, and one to learn from, to the scratch volume; refuses one that preflight did not see."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.objective import taught_from
+from finetune_api.objective import judge_of, taught_from
 from finetune_api.runconfig import RunConfig
 from finetune_api.storage import Stored
 from finetune_artifacts import fingerprint
@@ -24,11 +24,12 @@ def fetch_model(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path:
 
 
 def fetch_teacher(config: RunConfig, folder: Path, heartbeat: Heartbeat) -> Path | None:
-    """As `fetch_model`, where the objective has a teacher, or its answers; with credentials of their own."""
+    """As `fetch_model`, where the objective has a teacher, its answers or a reward model."""
     taught = taught_from(config.spec)
     if taught is None:
         return None
-    return _fetch("teacher", config, taught[1], config.teacher_revision, folder, heartbeat)
+    what = "reward model" if judge_of(config.spec) else "teacher"
+    return _fetch(what, config, taught[1], config.teacher_revision, folder, heartbeat)
 
 
 def _fetch(
@@ -36,11 +37,12 @@ def _fetch(
 ) -> Path:
     store = open_for(config, model.uri, model.secret_ref.name if model.secret_ref else None)
     entries = list(store.list())
+    code = what.title().replace(" ", "")
     if not entries:
         raise RunError(
             ExitCode.DATA_INVALID,
             f"nothing is stored at {model.uri} any more; put the {what} back",
-            reason=f"{what.capitalize()}Missing",
+            reason=f"{code}Missing",
         )
     found = fingerprint(entries)
     if revision is not None and found != revision:
@@ -48,7 +50,7 @@ def _fetch(
             ExitCode.DATA_INVALID,
             f"the {what} at {model.uri} changed since preflight (revision {revision}, now {found}); "
             f"put the files back, or give the changed {what} a path of its own",
-            reason=f"{what.capitalize()}Changed",
+            reason=f"{code}Changed",
         )
     folder.mkdir(parents=True, exist_ok=True)
     files = store.download_tree("", folder, progress=heartbeat)

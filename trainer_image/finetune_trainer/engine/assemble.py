@@ -49,6 +49,7 @@ from finetune_trainer.methods.remember import memory_of
 from finetune_trainer.objectives import choose as objectives
 from finetune_trainer.objectives.distill import Distill, equip
 from finetune_trainer.objectives.dpo import has_base_inside
+from finetune_trainer.objectives.judge import load_judge
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.policy import Policy
 from finetune_trainer.objectives.reference import with_reference
@@ -106,7 +107,8 @@ def assemble(
         equip(objective, spec, places.teacher, strategy.model, place.device, (rows.examples, held_out))
         heart.beat()
     if isinstance(objective, Policy):
-        objective.equip(tokenizer, train, pad)
+        objective.equip(tokenizer, train, pad, load_judge(spec, places.teacher, place.device))
+        heart.beat()
     terms = terms_of(config, places, tokenizer, strategy, plan, place, agreement, pad_id=pad, alive=heart.beat)
     memory_of(strategy.model).planned(plan.total_steps)
     start = resume.begin(channel, plan, strategy, place, agreement)

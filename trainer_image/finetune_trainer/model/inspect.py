@@ -21,6 +21,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.j
 CHAT_TEMPLATE = "chat_template.jinja"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
+_SCORER = ("ForSequenceClassification",)
+_HEAD = "score.weight"
 _WORKERS = 8
 
 
@@ -39,7 +41,7 @@ class ModelInfo:
     tensors: tuple[TensorInfo, ...]
     has_chat_template: bool
     teacher: ModelInfo | None = None
-    """A model that is loaded beside this one and only asked."""
+    """A model that is loaded beside this one and only asked: a teacher, or a reward model."""
 
     @property
     def parameters(self) -> int:
@@ -60,17 +62,20 @@ class ModelInfo:
         return None
 
 
-def inspect_model(store: Store, entries: list[Entry]) -> ModelInfo:
-    """`entries` is everything below the model's URI. Raises NotAModel, Incomplete, ArtifactError."""
+def inspect_model(store: Store, entries: list[Entry], *, scores: bool = False) -> ModelInfo:
+    """`entries` is everything below the model's URI; `scores`: of a reward model, not of one that writes. Raises
+    NotAModel, Incomplete, ArtifactError."""
     sizes = {entry.path: entry.size for entry in entries}
     if CONFIG not in sizes:
         raise NotAModel(f"has no {CONFIG}{_hint(sizes)}")
     config = _json(store, CONFIG)
-    architecture = _architecture(config)
+    architecture = _architecture(config, scores=scores)
     if isinstance(config.get("quantization_config"), Mapping):
         method = config["quantization_config"].get("quant_method", "an unknown method")
         raise NotAModel(f"is quantized with {method!s:.40}; fine-tuning needs the original, unquantized weights")
     tensors = _tensors(store, sizes)
+    if scores:
+        _require_one_score(tensors)
     if not any(name in sizes for name in TOKENIZER_FILES):
         raise NotAModel(
             f"has no tokenizer: none of {', '.join(TOKENIZER_FILES)}; copy the tokenizer's files beside the weights"
@@ -83,14 +88,27 @@ def inspect_tensors(store: Store, entries: list[Entry]) -> list[TensorInfo]:
     return _tensors(store, {entry.path: entry.size for entry in entries})
 
 
-def _architecture(config: Mapping[str, Any]) -> str:
+def _architecture(config: Mapping[str, Any], *, scores: bool) -> str:
     found = config.get("architectures")
     if not isinstance(found, list) or not found or not all(isinstance(a, str) for a in found):
         raise NotAModel(f'has a {CONFIG} without `architectures`; expected for example ["LlamaForCausalLM"]')
-    causal = [a for a in found if a.endswith(_CAUSAL)]
-    if not causal:
-        raise NotAModel(f"is a {', '.join(found):.80}; SFT needs a causal language model (…ForCausalLM)")
-    return str(causal[0])
+    fitting = [a for a in found if a.endswith(_SCORER if scores else _CAUSAL)]
+    if not fitting:
+        expected = (
+            "a reward model is expected (…ForSequenceClassification), as a job with objective Reward publishes it"
+            if scores
+            else "SFT needs a causal language model (…ForCausalLM)"
+        )
+        raise NotAModel(f"is a {', '.join(found):.80}; {expected}")
+    return str(fitting[0])
+
+
+def _require_one_score(tensors: list[TensorInfo]) -> None:
+    head = next((tensor for tensor in tensors if tensor.name == _HEAD), None)
+    if head is None:
+        raise NotAModel(f"has no tensor {_HEAD}, so its scores would be random; name one that objective Reward trained")
+    if head.shape[0] != 1:
+        raise NotAModel(f"gives {head.shape[0]} numbers for a text, a classifier's; a reward model gives one")
 
 
 def _tensors(store: Store, sizes: Mapping[str, int]) -> list[TensorInfo]:

@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from finetune_api.objective_policy import GRPOLoss, GRPOSettings, PolicySettings
-from finetune_trainer.engine.batch import Batch, Example, Examples, collate
+from finetune_api.objective_policy import GRPOLoss, GRPOSettings, PolicySettings, RewardFunction, RewardType
+from finetune_trainer.engine.batch import Batch, Examples, collate
 from finetune_trainer.engine.loss import target_logits
 from finetune_trainer.engine.order import key
 from finetune_trainer.engine.seeding import row_seed
@@ -28,6 +27,7 @@ from finetune_trainer.engine.write import Drawn, Tokens, as_text, last_answer, s
 from finetune_trainer.methods.adapters import adapter_off
 from finetune_trainer.objectives.advantages import group_relative, leave_one_out
 from finetune_trainer.objectives.base import Indices, Sums
+from finetune_trainer.objectives.judge import Judge, as_row
 from finetune_trainer.objectives.rewards import fits, names
 
 _LOOKED_AT = 256
@@ -46,10 +46,11 @@ class Policy:
         self._tokenizer: Any = None
         self._stops: list[int] = []
         self._pad = 0
+        self._judge: Judge | None = None
 
-    def equip(self, tokenizer: Any, examples: Examples, pad_id: int) -> None:
-        """Before the first batch."""
-        self._tokenizer, self._pad = tokenizer, pad_id
+    def equip(self, tokenizer: Any, examples: Examples, pad_id: int, judge: Judge | None = None) -> None:
+        """Before the first batch; with the judge where a reward is a model's."""
+        self._tokenizer, self._pad, self._judge = tokenizer, pad_id, judge
         self._stops = stop_ids([examples[i] for i in range(min(len(examples), _LOOKED_AT))], tokenizer)
 
     def weight(self, examples: Examples, indices: Indices) -> int:
@@ -66,16 +67,15 @@ class Policy:
         seeds = [key(row_seed(row), answer) for row in range(len(batch.ids_bt)) for answer in range(count)]
         drawn = Drawn(seeds, float(self._settings.temperature))
         answers = self._write(model, [prompt for prompt, _ in asked], batch.ids_bt.device, alive, drawn)
-        rows = [_row(prompt, answer) for (prompt, _), answer in zip(asked, answers, strict=True)]
-        rewards_bf = self._rewards([reference for _, reference in asked], answers)
+        rows = [as_row(prompt, answer) for (prompt, _), answer in zip(asked, answers, strict=True)]
         found = collate(rows, range(len(rows)), self._pad).to(batch.ids_bt.device)
-        return replace(found, rewards_bf=rewards_bf.to(batch.ids_bt.device))
+        return replace(found, rewards_bf=self._rewards(asked, answers, batch.ids_bt.device))
 
     def judge(self, model: nn.Module, batch: Batch, alive: Alive) -> Sums:
         """Of the likeliest answer to each prompt. The loss is the reward with the other sign: what training lowers."""
         asked = self._asked(batch)
         answers = self._write(model, [prompt for prompt, _ in asked], batch.ids_bt.device, alive, None)
-        rewards_bf = self._rewards([reference for _, reference in asked], answers).to(batch.ids_bt.device)
+        rewards_bf = self._rewards(asked, answers, batch.ids_bt.device)
         tokens = torch.tensor(float(sum(map(len, answers))), device=rewards_bf.device)
         unknown = torch.full_like(tokens, torch.nan)
         shown = self._shown(rewards_bf)
@@ -160,19 +160,20 @@ class Policy:
             alive=alive,
         )
 
-    def _rewards(self, references: Sequence[str], answers: Sequence[Tokens]) -> torch.Tensor:
+    def _rewards(
+        self, asked: Sequence[tuple[Tokens, str]], answers: Sequence[Tokens], device: torch.device
+    ) -> torch.Tensor:
         """fp32 (b, f)."""
         texts = [as_text(self._tokenizer, answer) for answer in answers]
-        pairs = zip(texts, references, strict=True)
-        return torch.tensor(
-            [[float(fits(function, *pair)) for function in self._settings.rewards] for pair in pairs],
-            dtype=torch.float32,
-        )
 
+        def given(function: RewardFunction) -> torch.Tensor:
+            if function.type is RewardType.MODEL:
+                assert self._judge is not None, "nobody has loaded the reward model"
+                return self._judge.scores([prompt for prompt, _ in asked], answers, device)
+            fitting = [fits(function, text, reference) for text, (_, reference) in zip(texts, asked, strict=True)]
+            return torch.tensor(fitting, dtype=torch.float32, device=device)
 
-def _row(prompt: Tokens, answer: Tokens) -> Example:
-    ids = np.array(prompt + answer, dtype=np.int32)
-    return ids, np.arange(len(ids)) >= len(prompt)
+        return torch.stack([given(function) for function in self._settings.rewards], dim=1)
 
 
 def _kl(log_probs_n: torch.Tensor, base_n: torch.Tensor | None) -> torch.Tensor:

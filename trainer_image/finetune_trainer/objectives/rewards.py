@@ -1,4 +1,4 @@
-"""What an answer is worth: rules that can be checked, each 1 or 0 (Lambert et al. 2024, "Tulu 3", section 6)."""
+"""What an answer is worth by rules that can be checked, each 1 or 0 (Lambert et al. 2024, "Tulu 3", section 6)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def fits(function: RewardFunction, answer: str, reference: str) -> bool:
             return wanted is not None and last_number(answer) == wanted
         case RewardType.REGEX:
             return re.search(function.pattern or "", answer, re.DOTALL) is not None
+        case RewardType.MODEL:
+            raise ValueError("a reward model is asked, see objectives.judge")
 
 
 def last_number(text: str) -> Decimal | None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from finetune_api.exitcodes import ExitCode
-from finetune_api.objective import objective_of, teacher_of
+from finetune_api.objective import judge_of, objective_of
 from finetune_api.reports import PreflightReport, PublishedModel
 from finetune_api.runconfig import RunConfig
 from finetune_api.runkey import run_key
@@ -31,7 +31,7 @@ from finetune_trainer.preflight import consistency, custom, hub
 from finetune_trainer.preflight.capacity import check_capacity
 from finetune_trainer.preflight.dataset import describe_sample, list_sources, read_sample
 from finetune_trainer.preflight.hub import find_pins
-from finetune_trainer.preflight.models import describe, look_at, look_at_teacher, look_at_top_k
+from finetune_trainer.preflight.models import Found, describe, look_at, look_at_judge, look_at_teacher, look_at_top_k
 from finetune_trainer.preflight.problems import storage_in_words, wrong
 from finetune_trainer.preflight.reasons import Reason
 from finetune_trainer.preflight.secrets import check_secrets
@@ -76,8 +76,12 @@ def examine(config: RunConfig) -> PreflightReport:
     base = _step("model", lambda: look_at(config, "spec.model.uri", spec.model), describe)
     model, revision = base.info, base.revision
     settings = objective_of(spec).distill
-    teacher = teacher_of(spec)
-    taught = _step("teacher", lambda: look_at_teacher(config, teacher, base), describe) if teacher is not None else None
+    taught: Found | None = None
+    if settings and (teacher := settings.teacher):
+        taught = _step("teacher", lambda: look_at_teacher(config, teacher, base), describe)
+    if judge := judge_of(spec):
+        field, source = judge
+        taught = _step("judge", lambda: look_at_judge(config, f"{field}.uri", source, base), describe)
     answers = None
     if settings and (top_k := settings.top_k):
         answers = _step("top-k", lambda: look_at_top_k(config, top_k, model), str)

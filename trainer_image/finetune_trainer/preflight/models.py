@@ -43,8 +43,8 @@ class Answers:
         return f"the {self.k} likeliest tokens at each target, {self.files} files"
 
 
-def look_at(config: RunConfig, field: str, source: Stored) -> Found:
-    """With the source's own credentials. Raises Problem (64, 69), which names `field`."""
+def look_at(config: RunConfig, field: str, source: Stored, *, scores: bool = False) -> Found:
+    """With the source's own credentials; `scores`: as a reward model. Raises Problem (64, 69), which names `field`."""
     with storage_in_words(field, _secret(source), missing=Reason.WAITING_FOR_MODEL):
         store = open_for(config, source.uri, _secret(source))
         entries = list(store.list())
@@ -56,7 +56,7 @@ def look_at(config: RunConfig, field: str, source: Stored) -> Found:
                 Reason.WAITING_FOR_MODEL,
             )
         try:
-            return Found(inspect_model(store, entries), fingerprint(entries), store, entries)
+            return Found(inspect_model(store, entries, scores=scores), fingerprint(entries), store, entries)
         except Incomplete as error:
             raise waiting(
                 field,
@@ -70,16 +70,32 @@ def look_at(config: RunConfig, field: str, source: Stored) -> Found:
 def look_at_teacher(config: RunConfig, source: Stored, base: Found) -> Found:
     """Raises Problem (64) also for a teacher whose tokens are not the base model's."""
     found = look_at(config, TEACHER, source)
-    with storage_in_words(TEACHER, _secret(source), missing=Reason.WAITING_FOR_MODEL):
-        ours, theirs = (read_vocabulary(m.store, m.entries, m.info) for m in (base, found))
-    unlike = difference(ours, theirs)
-    if unlike is not None:
+    if unlike := _unlike(TEACHER, source, base, found):
         raise wrong(
             TEACHER,
             f"{source.uri} cannot teach this model: {unlike}. Name a teacher with the same tokenizer and vocab_size",
             Reason.INVALID_MODEL,
         )
     return found
+
+
+def look_at_judge(config: RunConfig, field: str, source: Stored, base: Found) -> Found:
+    """A reward model. Raises Problem (64) also for one that does not read the base model's tokens."""
+    found = look_at(config, field, source, scores=True)
+    if unlike := _unlike(field, source, base, found):
+        raise wrong(
+            field,
+            f"{source.uri} cannot judge what this model writes: {unlike}. Name a reward model with the same tokenizer "
+            "and vocab_size",
+            Reason.INVALID_MODEL,
+        )
+    return found
+
+
+def _unlike(field: str, source: Stored, base: Found, other: Found) -> str | None:
+    with storage_in_words(field, _secret(source), missing=Reason.WAITING_FOR_MODEL):
+        ours, theirs = (read_vocabulary(m.store, m.entries, m.info) for m in (base, other))
+    return difference(ours, theirs)
 
 
 def look_at_top_k(config: RunConfig, source: TopKSource, base: ModelInfo) -> Answers:

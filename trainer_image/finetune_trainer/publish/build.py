@@ -12,16 +12,19 @@ from typing import Any
 
 import torch
 
+from finetune_api.objective import judge_of
 from finetune_api.served import SERVED_CHECK
 from finetune_artifacts import Store
 from finetune_trainer.common import log
 from finetune_trainer.common.clock import timestamp
 from finetune_trainer.common.files import write_atomic
+from finetune_trainer.common.models import fetch_teacher
 from finetune_trainer.data.dataset import load_splits, report
 from finetune_trainer.data.fetch import fetch_data
 from finetune_trainer.engine.model import computed_type, load_base, load_tokenizer, pad_id
 from finetune_trainer.engine.rows import held_out_rows
 from finetune_trainer.engine.scorer import HEAD
+from finetune_trainer.objectives.judge import Judge, load_judge
 from finetune_trainer.publish import check, export
 from finetune_trainer.publish.cache import write_metrics
 from finetune_trainer.publish.divergence import taught_by
@@ -84,6 +87,7 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
         distill=taught_by(session.config, session.places.teacher, exported, device, splits.validation)
         if splits.validation
         else None,
+        judge=_judge(session, device) if splits.validation else None,
     )
     last = measure.model(exported.to(dtype), "final")
     del exported
@@ -95,6 +99,14 @@ def build(session: Session, run: Store, kind: str, base: Path, checkpoint: Path,
     for name, value in session.metrics.items():
         log.event("metric", name=name, base=value.base, final=value.final, samples=value.samples)
     write_metrics(run, key, session.metrics, timestamp())
+
+
+def _judge(session: Session, device: torch.device) -> Judge | None:
+    """The reward model that the run learned from."""
+    if judge_of(session.config.spec) is None:
+        return None
+    fetch_teacher(session.config, session.places.teacher, _ignore)
+    return load_judge(session.config.spec, session.places.teacher, device)
 
 
 def _leave_reference(model: Any, tokenizer: Any, device: torch.device, folder: Path) -> None:

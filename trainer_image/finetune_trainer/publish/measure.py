@@ -23,6 +23,7 @@ from finetune_trainer.engine.loss import row_log_probs
 from finetune_trainer.engine.scorer import row_scores
 from finetune_trainer.engine.write import stop_ids
 from finetune_trainer.objectives.distill import Distill
+from finetune_trainer.objectives.judge import Judge
 from finetune_trainer.objectives.labeled import LabeledTexts
 from finetune_trainer.objectives.pairs import Pairs
 from finetune_trainer.objectives.policy import Policy
@@ -47,6 +48,8 @@ class Measure:
 
     distill: Distill | None = None
     """With its teacher, of objective Distill."""
+    judge: Judge | None = None
+    """Of an objective that learns from a reward model."""
 
     def model(self, model: Any, name: str) -> Measured:
         """Everything the spec asks for; empty without held-out records. Raises RunError (72) for a loss of NaN."""
@@ -96,7 +99,7 @@ class Measure:
     def _rewards(self, objective: Policy, model: Any, name: str) -> Measured:
         """Of the likeliest answers to as many prompts as exact matches would be counted over."""
         count = min(len(self.held_out), self.spec.evaluation.samples.count)
-        objective.equip(self.tokenizer, self.held_out, self.pad_id)
+        objective.equip(self.tokenizer, self.held_out, self.pad_id, self.judge)
         total = 0.0
         for start in range(0, count, evaluate.PROMPTS_PER_BATCH):
             indices = range(start, min(start + evaluate.PROMPTS_PER_BATCH, count))

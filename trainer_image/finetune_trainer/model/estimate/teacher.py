@@ -1,4 +1,4 @@
-"""What a teacher (objective Distill) costs beside the model it teaches: 0 everywhere where there is none.
+"""What a teacher, or a reward model, costs beside the model that learns from it: 0 everywhere where there is none.
 
 It stands whole on every process whatever the strategy, and is asked forward only, so that it keeps no activations.
 """

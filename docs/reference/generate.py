@@ -13,8 +13,11 @@ from typing import Any
 from finetune_api.allowed import ADAPTER, METHODS, RULES
 from finetune_api.crdgen import FROZEN, finetunejob_crd, modeldeployment_crd
 from finetune_api.exitcodes import MEANINGS, reason
+from finetune_api.reports import Estimate
 from finetune_cli.combinations import METHODS as ALL_METHODS
 from finetune_cli.combinations import OBJECTIVES, RETENTION, STRATEGIES, Choices, Part, refusals
+from finetune_cli.sizes import COUNTS, GLOBAL_BATCH, GPUS, LENGTH, SHAPES, smallest
+from finetune_cli.sizes import METHODS as SIZED_METHODS
 
 HERE = Path(__file__).parent
 Schema = Mapping[str, Any]
@@ -58,6 +61,20 @@ Written by `docs/reference/generate.py`, which asks the CRD's own rules about ea
 apply a manifest. **yes** is taken; a number is refused, for the reason below the tables. A job makes one choice of each
 kind, and is refused when any two of them do not go together. Every method with every objective that it goes with is
 trained, stopped and resumed bit for bit by `tests/trainer/test_combinations.py`, on a tiny model.
+"""
+SIZES_INTRO = f"""\
+# How many GPUs?
+
+Written by `docs/reference/generate.py`, which asks the estimate that [preflight](../guides/will-it-fit.md) makes of
+every job; nothing in it was measured on these GPUs. Rows of {LENGTH} tokens, `microBatchSize: 1`,
+`globalBatchSize: {GLOBAL_BATCH}`, bf16, AdamW, one node, everything else as it is when left out (`strategy: Auto`,
+`activationCheckpointing: Auto`, which spends memory that is free on speed).
+
+A cell is the fewest GPUs of {", ".join(map(str, COUNTS))} that are enough, what each holds at its fullest moment, and
+how long a hundred million tokens take at 40 % of the GPUs' peak. One GPU, or DDP, keeps the model whole on each; FSDP
+cuts it. **—** means that eight are not enough: take more nodes, shorter rows, or another method. `finetune plan -f
+job.yaml` answers for your own job, with what would fit instead.
+
 """
 EXITS = """\
 ## Exit codes
@@ -192,6 +209,29 @@ def combinations_page() -> str:
     return COMBINATIONS_INTRO + "\n".join(lines) + "\n"
 
 
+def sizes_page() -> str:
+    lines = []
+    for method in SIZED_METHODS:
+        lines += [f"## {method}\n", "| | " + " | ".join(GPUS) + " |", "|---|" + "---|" * len(GPUS)]
+        for name, shape in SHAPES.items():
+            lines.append(f"| {name} | " + " | ".join(size(smallest(shape, method, gpu)) for gpu in GPUS) + " |")
+        lines.append("")
+    return SIZES_INTRO + "\n".join(lines)
+
+
+TOKENS = 10**8
+
+
+def size(found: tuple[int, Estimate] | None) -> str:
+    if found is None:
+        return "—"
+    count, estimate = found
+    speed = estimate.tokens_per_second_per_gpu
+    took = f", {TOKENS / (speed * count) / 3600:.2g} h" if speed else ""
+    how = "" if count == 1 else f" {estimate.strategy}"
+    return f"**{count}**{how}: {estimate.memory_per_gpu_bytes / 2**30:.0f} GiB{took}"
+
+
 def pages() -> dict[Path, str]:
     exits = EXITS + "\n".join(
         f"| {int(code)} | {reason(code)} | {m.what} | {m.then} | {m.remedy} |" for code, m in MEANINGS.items()
@@ -199,6 +239,7 @@ def pages() -> dict[Path, str]:
     return {
         HERE / "methods.md": methods_page(),
         HERE / "combinations.md": combinations_page(),
+        HERE / "sizes.md": sizes_page(),
         HERE / "finetunejob.md": page(JOB_INTRO, finetunejob_crd(), FROZEN_PATHS) + "\n" + exits + "\n",
         HERE / "modeldeployment.md": page(DEPLOYMENT_INTRO, modeldeployment_crd()),
     }

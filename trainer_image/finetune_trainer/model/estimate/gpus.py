@@ -27,26 +27,26 @@ class Gpu:
     """fp32 without TF32."""
 
 
-_GIB = 1 << 30
 _TABLE = (
-    # Words of the product label; GiB; dense teraflops in bf16 and in fp32. The more special entry stands first.
-    ("B200", 180, 2250, 75),
-    ("H200", 141, 989, 67),
-    ("H100 NVL", 94, 835, 60),
-    ("H100 PCIE", 80, 756, 51),
-    ("H100", 80, 989, 67),
-    ("A100 80GB", 80, 312, 19.5),
-    ("A100 40GB", 40, 312, 19.5),
-    ("L40S", 48, 362, 91.6),
-    ("L40", 48, 181, 90.5),
-    ("L4", 24, 121, 30.3),
-    ("A10G", 24, 70, 31.2),
-    ("A10", 24, 125, 31.2),
-    ("A6000", 48, 155, 38.7),
-    ("4090", 24, 165, 82.6),
-    ("V100 32GB", 32, None, 15.7),
-    ("V100 16GB", 16, None, 15.7),
-    ("T4", 16, None, 8.1),
+    # Words of the product label; MiB as nvidia-smi tells them, which are less than the name says; dense teraflops in
+    # bf16 and in fp32. The more special entry stands first.
+    ("B200", 183359, 2250, 75),
+    ("H200", 143771, 989, 67),
+    ("H100 NVL", 95830, 835, 60),
+    ("H100 PCIE", 81559, 756, 51),
+    ("H100", 81559, 989, 67),
+    ("A100 80GB", 81920, 312, 19.5),
+    ("A100 40GB", 40960, 312, 19.5),
+    ("L40S", 46068, 362, 91.6),
+    ("L40", 46068, 181, 90.5),
+    ("L4", 23034, 121, 30.3),
+    ("A10G", 23028, 70, 31.2),
+    ("A10", 23028, 125, 31.2),
+    ("A6000", 49140, 155, 38.7),
+    ("4090", 24564, 165, 82.6),
+    ("V100 32GB", 32768, None, 15.7),
+    ("V100 16GB", 16384, None, 15.7),
+    ("T4", 15360, None, 8.1),
 )
 
 
@@ -66,7 +66,7 @@ def find_gpu(resources: Resources) -> Gpu | None:
 
 def _by_product(label: str) -> Gpu | None:
     there = set(re.split(r"[^A-Z0-9]+", label.upper()))
-    for words, gibibytes, half, full in _TABLE:
+    for words, mebibytes, half, full in _TABLE:
         if there.issuperset(words.split()):
-            return Gpu(label, gibibytes * _GIB, half * 1e12 if half else None, full * 1e12)
+            return Gpu(label, mebibytes << 20, half * 1e12 if half else None, full * 1e12)
     return None

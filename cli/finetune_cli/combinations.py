@@ -25,10 +25,11 @@ _OBJECTIVE_BLOCKS: Mapping[ObjectiveType, Part] = {
     ObjectiveType.CLASSIFICATION: {"classification": {"labels": ["no", "yes"]}},
     ObjectiveType.GRPO: {"grpo": {"rewards": [{"type": "ExactMatch"}]}},
     ObjectiveType.RLOO: {"rloo": {"rewards": [{"type": "ExactMatch"}]}},
+    ObjectiveType.PPO: {"ppo": {"rewards": [{"type": "ExactMatch"}]}},
 }
 _BESIDE: Mapping[ObjectiveType, Part] = {
     objective: {"data": {"train": [_SOURCE], "onOverflow": "Drop"}}
-    for objective in (ObjectiveType.GRPO, ObjectiveType.RLOO)
+    for objective in (ObjectiveType.GRPO, ObjectiveType.RLOO, ObjectiveType.PPO)
 }
 """What a choice cannot do without."""
 

@@ -14,6 +14,7 @@ from finetune_api.objective_classification import ClassificationSettings, Proble
 from finetune_api.objective_distill import DistillSettings
 from finetune_api.objective_kto import KTOSettings
 from finetune_api.objective_policy import GRPOSettings, PolicySettings, RLOOSettings
+from finetune_api.objective_ppo import PPOSettings
 from finetune_api.objective_reward import RewardSettings
 from finetune_api.publishing import Metric
 from finetune_api.storage import Stored
@@ -29,6 +30,7 @@ class ObjectiveType(StrEnum):
     CLASSIFICATION = "Classification"
     GRPO = "GRPO"
     RLOO = "RLOO"
+    PPO = "PPO"
 
 
 class DPOLoss(StrEnum):
@@ -107,6 +109,10 @@ class Objective(ApiModel):
                 "has(self.rloo) == (self.type == 'RLOO')",
                 "the rloo block belongs to type RLOO, which needs it for its rewards; set both, or neither",
             ),
+            cel(
+                "has(self.ppo) == (self.type == 'PPO')",
+                "the ppo block belongs to type PPO, which needs it for its rewards; set both, or neither",
+            ),
         )
     )
 
@@ -117,7 +123,7 @@ class Objective(ApiModel):
             "the chosen of two answers (format Preference). KTO: learn from single answers rated good or bad "
             "(format Preference, with prompt, completion and label). Distill: answer as a larger model does. "
             "Reward: score answers, the chosen of two higher. Classification: sort texts by labels (format Labeled). "
-            "GRPO, RLOO: write answers, and learn from their rewards."
+            "GRPO, RLOO, PPO: write answers, and learn from their rewards."
         ),
     ] = ObjectiveType.SFT
     dpo: DPOSettings | None = None
@@ -127,6 +133,7 @@ class Objective(ApiModel):
     classification: ClassificationSettings | None = None
     grpo: GRPOSettings | None = None
     rloo: RLOOSettings | None = None
+    ppo: PPOSettings | None = None
 
 
 class HasObjective(Protocol):
@@ -148,7 +155,7 @@ def teacher_of(spec: HasObjective) -> Stored | None:
 def judge_of(spec: HasObjective) -> tuple[str, Stored] | None:
     """The path in the spec of a reward model, and where to read it."""
     objective = objective_of(spec)
-    for block, settings in (("grpo", objective.grpo), ("rloo", objective.rloo)):
+    for block, settings in (("grpo", objective.grpo), ("rloo", objective.rloo), ("ppo", objective.ppo)):
         for number, function in enumerate(settings.rewards if settings else ()):
             if function.model is not None:
                 return f"spec.objective.{block}.rewards[{number}].model", function.model
@@ -175,6 +182,7 @@ MEASURED: Mapping[ObjectiveType, tuple[Metric, ...]] = {
     ObjectiveType.CLASSIFICATION: (Metric.LOSS, Metric.ACCURACY, Metric.F1),
     ObjectiveType.GRPO: (Metric.REWARD,),
     ObjectiveType.RLOO: (Metric.REWARD,),
+    ObjectiveType.PPO: (Metric.REWARD,),
 }
 """What held-out records are measured by, and a gate can ask for."""
 
@@ -211,7 +219,12 @@ def scores(spec: HasObjective) -> bool:
 def policy_of(spec: HasObjective) -> PolicySettings | None:
     """Of an objective that learns from what the model writes."""
     objective = objective_of(spec)
-    return objective.grpo or objective.rloo
+    return objective.grpo or objective.rloo or objective.ppo
+
+
+def foresees(spec: HasObjective) -> bool:
+    """Whether a head that foresees rewards trains beside the one that writes."""
+    return objective_of(spec).type is ObjectiveType.PPO
 
 
 def rows_per_record(spec: HasObjective) -> int:

@@ -173,6 +173,17 @@ CLASSIFICATION_RULES = (
 )
 GRPO_RULES = learns_from_rewards("GRPO", "grpo")
 RLOO_RULES = learns_from_rewards("RLOO", "rloo")
+PPO_RULES = (
+    *learns_from_rewards("PPO", "ppo"),
+    cel(
+        unless("PPO")
+        + "((!has(self.method) || !has(self.method.lora) || self.method.lora.dropout.matches('^0([.]0*)?$')) "
+        "&& (!has(self.training.regularization) || !has(self.training.regularization.dropout)))",
+        "PPO compares the model with itself as it was when it wrote, and dropout would make them differ; remove "
+        "method.lora.dropout and training.regularization.dropout",
+        ".method.lora",
+    ),
+)
 OBJECTIVE_RULES = (
     *DPO_RULES,
     *DISTILL_RULES,
@@ -181,4 +192,5 @@ OBJECTIVE_RULES = (
     *CLASSIFICATION_RULES,
     *GRPO_RULES,
     *RLOO_RULES,
+    *PPO_RULES,
 )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from finetune_api.objective_policy import GRPOSettings
+from finetune_api.objective_ppo import PPOSettings
 from tests.api.test_objective_distill import refusals
 
 REWARDS = [{"type": "Number"}, {"type": "Regex", "pattern": "^<think>", "weight": "0.2"}]
@@ -23,9 +26,10 @@ def test_what_works_is_let_through() -> None:
     assert refusals(policy(beta="0.05"), data=SOURCE, method={"type": "QLoRA"}) == []
     assert refusals(policy("RLOO", beta="0.0"), data=SOURCE, method={"type": "FullFineTune"}) == []
     assert refusals(policy(rewards=[*REWARDS, MODEL]), data=SOURCE) == []
+    assert refusals(policy("PPO", beta="0.05", updates=2, gaeLambda="1.0"), data=SOURCE, method={"type": "DoRA"}) == []
 
 
-@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO", "PPO"])
 @pytest.mark.parametrize(
     ("fields", "changes", "words"),
     [
@@ -55,7 +59,33 @@ def test_what_does_not_go_with_it_is_refused_in_words(
     assert any(words in one for one in told), told
 
 
-@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO", "PPO"])
 def test_a_block_and_its_type_belong_together(kind: str) -> None:
     assert any("needs it for its rewards" in one for one in refusals({"type": kind}))
     assert any("needs it for its rewards" in one for one in refusals({**policy(kind), "type": "SFT"}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "changes", "words"),
+    [
+        ({}, {"method": {"type": "LoRA", "lora": {"dropout": "0.1"}}}, "dropout would make them differ"),
+        ({}, {"training": {"regularization": {"dropout": "0.1"}}}, "dropout would make them differ"),
+    ],
+)
+def test_what_does_not_go_with_ppo_is_refused_in_words(
+    fields: dict[str, Any], changes: dict[str, Any], words: str
+) -> None:
+    told = refusals(policy("PPO", **fields), **changes)
+    assert any(words in one for one in told), told
+
+
+@pytest.mark.parametrize("fields", [{"gaeLambda": "1.5"}, {"clipRange": "0"}, {"updates": 17}, {"generations": 0}])
+def test_what_ppo_cannot_be_is_named(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        PPOSettings.model_validate({"rewards": REWARDS, **fields})
+
+
+def test_ppo_writes_one_answer_where_groups_need_two() -> None:
+    assert PPOSettings.model_validate({"rewards": REWARDS}).generations == 1
+    with pytest.raises(ValidationError, match="generations"):
+        GRPOSettings.model_validate({"rewards": REWARDS, "generations": 1})

@@ -50,6 +50,7 @@ def writers() -> dict[str, Writer]:
         ObjectiveType.DISTILL: tiny.write_data,
         ObjectiveType.GRPO: tiny.write_data,
         ObjectiveType.RLOO: tiny.write_data,
+        ObjectiveType.PPO: tiny.write_data,
     }
 
 
@@ -63,7 +64,7 @@ def changes(folder: Path, objective: str, method: str) -> dict[str, Any]:
     chosen: dict[str, Any] = {"type": objective}
     if objective == ObjectiveType.CLASSIFICATION:
         chosen = classification()
-    if objective in (ObjectiveType.GRPO, ObjectiveType.RLOO):
+    if objective in (ObjectiveType.GRPO, ObjectiveType.RLOO, ObjectiveType.PPO):
         chosen = policy(objective, beta="0" if method == "FullFineTune" else "0.1")["objective"]
     if objective == ObjectiveType.DISTILL:
         chosen["distill"] = {"teacher": {"uri": f"file://{folder}/tiny/teacher"}}

@@ -34,9 +34,10 @@ RECORDS = {
     "Classification": "labeled.jsonl",
     "GRPO": "records.jsonl",
     "RLOO": "records.jsonl",
+    "PPO": "records.jsonl",
 }
 """What an objective learns from, where an example does not bring it along."""
-REWARDED = ("GRPO", "RLOO")
+REWARDED = ("GRPO", "RLOO", "PPO")
 """Objectives whose loss is the reward with the other sign, whatever that is. A few steps of a tiny model may find none: they are seen to
 learn in test_objectives_resume.py."""
 
@@ -91,7 +92,7 @@ def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     if "distill" in learned:
         teacher = {"uri": f"file://{folder / 'tiny' / 'model'}"}
         learned["distill"] = {**learned["distill"], "teacher": teacher}
-    if block_name := next((name for name in ("grpo", "rloo") if name in learned), None):
+    if block_name := next((name for name in ("grpo", "rloo", "ppo") if name in learned), None):
         # The tiny model never earns what is asked of a real one, and would learn nothing.
         policy = learned[block_name]
         learned[block_name] = {

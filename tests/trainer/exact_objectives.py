@@ -111,6 +111,13 @@ def main() -> None:
     ranks.resumed("grpo", grpo, stop=(4, 1))
     ranks.resumed("grpo-full", grpo_full, stop=(4, 0))
     ranks.resumed("rloo", rloo, stop=(4, 1))
+    still = {"method": {"type": "LoRA", "lora": {"rank": 4, "alpha": 8}}}
+    ppo, ppo_full = {**still, **policy("PPO", beta="0.1"), **asked}, {**FULL, **policy("PPO", updates=3), **asked}
+    ranks.resumed("ppo", ppo, stop=(4, 1))
+    ranks.resumed("ppo-full", ppo_full, stop=(4, 0))
+    ranks.train("ppo-micro", 1, {**ppo_full, "training": {"microBatchSize": 1}})
+    ranks.train("ppo-again", 1, {**ppo_full, "training": {"activationCheckpointing": "Full"}})
+    ranks.train("ppo-shrink", 1, ppo_full, stop=(5, 1))
     ranks.resumed("judged", {**FULL, **judged(folder), **asked}, stop=(4, 0))
     ranks.train("grpo-micro", 1, {**grpo_full, "training": {"microBatchSize": 1}})
     ranks.train("grpo-again", 1, {**grpo_full, "training": {"activationCheckpointing": "Full"}})
@@ -125,7 +132,7 @@ def main() -> None:
             ranks.train(f"reward-toy-{seed}", 1, {**reward, **data(folder, "many"), "training": training})
             ranks.train(f"classes-toy-{seed}", 1, {**classes_full, "training": training})
             trying = {**training, "learningRate": "5e-3"}
-            for kind in ("GRPO", "RLOO"):
+            for kind in ("GRPO", "RLOO", "PPO"):
                 toy = {**FULL, **policy(kind, generations=8), **data(folder, "prompts"), "training": trying}
                 ranks.train(f"{kind.lower()}-toy-{seed}", 1, toy)
             trying = {**training, "maxSteps": 30, "learningRate": "2e-2"}
@@ -133,6 +140,7 @@ def main() -> None:
             ranks.train(f"judged-toy-{seed}", 1, toy)
         ranks.train("classes-shrink", 2, classes_full)
         ranks.train("grpo-shrink", 2, grpo_full)
+        ranks.train("ppo-shrink", 2, ppo_full)
         ranks.train("kto-shrink", 2, kto)
         ranks.train("reward-shrink", 2, reward_full)
     ranks.phase(2)

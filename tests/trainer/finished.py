@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from finetune_api.method import LoRA, MethodType
-from finetune_api.objective import head_of
+from finetune_api.objective import foresees, head_of
 from finetune_api.reports import PublishReport
 from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint.commit import commit
 from finetune_trainer.checkpoint.snapshot import Position, Snapshot, trainable_parameters
 from finetune_trainer.common.stores import open_checkpoints, open_run
+from finetune_trainer.engine import value
 from finetune_trainer.engine.model import load_base
 from finetune_trainer.methods.lora import add_lora
 from finetune_trainer.publish.main import publish
@@ -47,6 +48,8 @@ def trained(config: RunConfig, change: float) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(6)
             model = add_lora(model, config.spec.method.lora or LoRA())
+    if foresees(config.spec):
+        value.attach(model)
     noise = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for _, parameter in sorted(model.named_parameters()):

@@ -26,7 +26,7 @@ from finetune_trainer.model.estimate.judge import Judgement, judge
 from finetune_trainer.model.estimate.memory import memory
 from finetune_trainer.model.estimate.shapes import lora_targets
 from finetune_trainer.model.estimate.speed import ASSUMED_BANDWIDTH, flops_per_token, notice_fits
-from finetune_trainer.model.estimate.trained import trainable_parameters
+from finetune_trainer.model.estimate.trained import frozen_parameters, trainable_parameters
 from finetune_trainer.model.inspect import ModelInfo, inspect_model
 from finetune_trainer.model.quantity import human_bytes, parse_quantity
 from tests.trainer import small
@@ -63,6 +63,17 @@ def real_targets(adapted: Any) -> int:
 def test_full_fine_tuning_trains_everything(model: ModelInfo) -> None:
     spec = small.config(Path("/x"), {"method": small.FULL}).spec
     assert trainable_parameters(model, spec) == model.parameters == small.model().num_parameters()
+
+
+@pytest.mark.parametrize("method", [small.FULL, {"type": "LoRA", "lora": {"rank": 4}}])
+def test_a_head_that_foresees_trains_beside_the_model(model: ModelInfo, method: dict[str, Any]) -> None:
+    ppo = {"type": "PPO", "ppo": {"rewards": [{"type": "ExactMatch"}], "updates": 3}}
+    plain, taught = (small.config(Path("/x"), {"method": method, **more}).spec for more in ({}, {"objective": ppo}))
+    hidden = small.model().config.hidden_size
+    assert trainable_parameters(model, taught) == trainable_parameters(model, plain) + hidden + 1
+    assert frozen_parameters(model, taught) == frozen_parameters(model, plain)
+    once = flops_per_token(model, plain, length=64)
+    assert 3 * once < flops_per_token(model, taught, length=64) < 3.6 * once
 
 
 def big(full: bool = False, gpus: int = 1, micro: int = 1, **spec: Any) -> FineTuneJobSpec:

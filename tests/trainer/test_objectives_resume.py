@@ -29,6 +29,8 @@ FOLDER = "objectives"
         "grpo",
         "grpo-full",
         "rloo",
+        "ppo",
+        "ppo-full",
         "judged",
     ],
 )
@@ -46,6 +48,7 @@ def test_same_world_size_is_bit_exact(results: Results, run: str) -> None:
         ("reward-shrink", "reward-full-whole-1"),
         ("classes-shrink", "classes-full-whole-1"),
         ("grpo-shrink", "grpo-full-whole-1"),
+        ("ppo-shrink", "ppo-full-whole-1"),
     ],
 )
 def test_another_world_size_learns_the_same(results: Results, run: str, whole: str) -> None:
@@ -106,15 +109,15 @@ def rewards(folder: Path, run: str, name: str = "reward") -> list[float]:
     return [line[name] for line in lines(folder, run) if name in line]
 
 
-@pytest.mark.parametrize("run", ["grpo-micro", "grpo-again"])
+@pytest.mark.parametrize("run", ["grpo-micro", "grpo-again", "ppo-micro", "ppo-again"])
 def test_how_answers_are_cut_and_computed_changes_nothing(results: Results, folder: Path, run: str) -> None:
     assert results[f"{run}-1"]["step"] == 10
-    whole = rewards(folder, "grpo-full-whole")
+    whole = rewards(folder, f"{run.partition('-')[0]}-full-whole")
     assert rewards(folder, run) == pytest.approx(whole, abs=1e-6)
     assert len(set(whole)) > 2
 
 
-@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+@pytest.mark.parametrize("kind", ["grpo", "rloo", "ppo"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rewards_are_raised(results: Results, folder: Path, kind: str, seed: int) -> None:
     run = f"{kind}-toy-{seed}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification
 
 from finetune_api.layout import MANIFEST
@@ -63,7 +64,7 @@ def test_ratings_are_measured_and_gated(root: Path) -> None:
     assert all(result.passed for result in report.gate)
 
 
-@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO", "PPO"])
 def test_rewards_are_measured_and_gated(root: Path, kind: str) -> None:
     gate = [{"metric": "reward", "relativeTo": "Base", "tolerance": "3"}, {"metric": "reward", "max": "3"}]
     rewards = [{"type": "Regex", "pattern": "[aeiou]"}, {"type": "Contains", "weight": "2"}]
@@ -77,6 +78,24 @@ def test_rewards_are_measured_and_gated(root: Path, kind: str) -> None:
     assert 0 <= measured.final <= 3
     assert {result.metric for result in report.gate} == {"reward"}
     assert all(result.passed for result in report.gate)
+
+
+@pytest.mark.parametrize("method", [{"type": "FullFineTune", "lora": None}, {"type": "LoRA"}])
+@pytest.mark.parametrize("merge", [True, False])
+def test_what_foresees_rewards_is_not_published(root: Path, method: dict[str, Any], merge: bool) -> None:
+    settings = {"rewards": [{"type": "Regex", "pattern": "[aeiou]"}], "maxNewTokens": 4}
+    objective = {"type": "PPO", "ppo": settings}
+    config = finished(root, {"objective": objective, "method": method, "output": {"merge": merge}})
+    report = run(config, root)
+    assert report.exit_code == 0, report.message
+    folder = Path(config.output_uri.removeprefix("file://"))
+    with safe_open(str(next(folder.glob("*.safetensors"))), "pt") as stored:
+        names = set(stored.keys())
+    assert names
+    assert not any("value_head" in name for name in names)
+    step = next(Path(config.checkpoints_uri.removeprefix("file://")).glob("step-*"))
+    with safe_open(str(step / "trainable.safetensors"), "pt") as stored:
+        assert {"value_head.weight", "value_head.bias"} <= set(stored.keys())
 
 
 @pytest.mark.parametrize("method", [small.LORA, small.FULL])

@@ -22,6 +22,7 @@ TAKES: Mapping[ObjectiveType, Kinds] = {
     ObjectiveType.CLASSIFICATION: (Labeled,),
     ObjectiveType.GRPO: (Conversation, TextPair),
     ObjectiveType.RLOO: (Conversation, TextPair),
+    ObjectiveType.PPO: (Conversation, TextPair),
 }
 
 _WORDS: dict[type[Record], str] = {

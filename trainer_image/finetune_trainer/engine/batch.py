@@ -48,6 +48,8 @@ class Batch:
     """fp32, of every row: 1 for each label that it has."""
     rewards_bf: torch.Tensor | None = None
     """fp32, of every row: what each reward function gives its answer."""
+    rollout_kn: torch.Tensor | None = None
+    """fp32, of every target: what an objective keeps of the moment when it was written."""
     beside: Batch | None = None
     """Rows that an objective looks at before the loss of these is taken."""
     ahead: torch.Tensor | None = None

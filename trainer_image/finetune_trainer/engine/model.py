@@ -17,9 +17,10 @@ from torch import nn
 
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
-from finetune_api.objective import Head, head_of
+from finetune_api.objective import Head, foresees, head_of
 from finetune_api.training import ActivationCheckpointing, Precision
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.engine import value
 from finetune_trainer.engine.attention import first_supported
 from finetune_trainer.engine.recompute import recompute_layers
 from finetune_trainer.methods.choose import method_of
@@ -111,6 +112,8 @@ def structure(spec: FineTuneJobSpec, folder: Path, form: Form = PLAIN) -> nn.Mod
 
 def _adapted(spec: FineTuneJobSpec, model: nn.Module, form: Form) -> nn.Module:
     model = method_of(spec.method).apply(model)
+    if foresees(spec):
+        value.attach(model)
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
     recompute_layers(model, form.recompute)

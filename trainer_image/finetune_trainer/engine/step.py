@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,7 +16,7 @@ from finetune_trainer.engine.ahead import look_ahead
 from finetune_trainer.engine.batch import Batch, Examples
 from finetune_trainer.engine.context import Place
 from finetune_trainer.engine.guard import Guard
-from finetune_trainer.engine.loader import Loader
+from finetune_trainer.engine.loader import Load, Loader
 from finetune_trainer.engine.loss_scale import LossScale
 from finetune_trainer.engine.order import Order
 from finetune_trainer.engine.plan import BatchPlan
@@ -25,7 +25,7 @@ from finetune_trainer.engine.seeding import seed_micro_batch
 from finetune_trainer.engine.split import Phase, Split
 from finetune_trainer.engine.straggler import Stopwatch
 from finetune_trainer.engine.strategy.base import Strategy
-from finetune_trainer.objectives.base import Objective, Samples, Sums
+from finetune_trainer.objectives.base import LearnsAgain, Objective, Samples, Sums
 from finetune_trainer.retention.base import Term
 
 
@@ -84,26 +84,53 @@ class Stepper:
         split.enter(Phase.DATA)
         load = self._loader.load(step)
         rate = learning_rate(step, self._plan.total_steps, self._peak, training.scheduler)
-        totals = torch.zeros(1 + len(self._objective.parts), dtype=torch.float64, device=self._place.device)
         self.busy.start()
-        self._strategy.scale = self.loss_scale.scale
         split.enter(Phase.FORWARD)
         found = look_ahead(
             self._objective, self._strategy, self._place, (m.batch for m in load.micros), load.weight, self._heart.beat
         )
+        inputs = self._inputs(load, found)
+        if isinstance(self._objective, LearnsAgain):
+            written = list(inputs)
+            self.busy.stop()
+            inputs = self._objective.weigh(written, self._added)
+            result = _mean([self._update(step, load, rate, inputs) for _ in range(self._objective.updates)])
+        else:
+            result = self._update(step, load, rate, inputs)
+        return replace(result, split=split.end())
+
+    def _inputs(self, load: Load, found: torch.Tensor | None) -> Iterable[Batch]:
+        """What the loss is taken of, one micro-batch after the other; random numbers are those of the last one."""
+        for micro in load.micros:
+            seed_micro_batch(self._spec.training.seed, load.epoch, load.batch, micro.position)
+            self._split.enter(Phase.DATA)
+            batch = replace(micro.batch.to(self._place.device), ahead=found)
+            self._split.enter(Phase.FORWARD)
+            with self._strategy.precision():
+                batch = self._written(batch)
+            yield batch
+
+    def _added(self, mine: torch.Tensor) -> torch.Tensor:
+        mine = mine.to(self._place.device)
+        dist.all_reduce(mine)
+        return mine
+
+    def _update(self, step: int, load: Load, rate: float, inputs: Iterable[Batch]) -> StepResult:
+        """One update of the weights, or none where the numbers forbid it."""
+        split = self._split
+        totals = torch.zeros(1 + len(self._objective.parts), dtype=torch.float64, device=self._place.device)
+        self._strategy.scale = self.loss_scale.scale
         kept = [term.add(self._strategy, step) for term in self._terms]
-        for number, micro in enumerate(load.micros, start=1):
-            seed_micro_batch(training.seed, load.epoch, load.batch, micro.position)
-            split.enter(Phase.DATA)
-            inputs = replace(micro.batch.to(self._place.device), ahead=found)
+        for number, batch in enumerate(inputs, start=1):
             split.enter(Phase.FORWARD)
             with self._strategy.precision():
-                sums = self._forward(self._written(inputs))
+                sums = self._forward(batch)
             split.enter(Phase.BACKWARD)
             self._strategy.backward(sums.loss / load.weight, last=number == len(load.micros))
             totals += torch.stack([sums.loss.detach(), *sums.parts]).double()
             self._heart.beat()
-        self.busy.stop()
+        if not isinstance(self._objective, LearnsAgain):
+            self.busy.stop()
         split.enter(Phase.REDUCE)
         norm = self._strategy.norm()
         if kept:
@@ -131,7 +158,7 @@ class Stepper:
         else:
             self._leave_out()
         self._heart.beat()
-        return replace(result, skipped=skipped, split=split.end())
+        return replace(result, skipped=skipped)
 
     def _written(self, batch: Batch) -> Batch:
         if not isinstance(self._objective, Samples):
@@ -146,3 +173,17 @@ class Stepper:
         if not self.guard.accepted:
             # A checkpoint may come before the optimizer's first step, and is to hold its state all the same.
             self._strategy.prepare_restore()
+
+
+def _mean(results: Sequence[StepResult]) -> StepResult:
+    """Of the updates of one step."""
+    first, count = results[0], len(results)
+    if count == 1:
+        return first
+    return replace(
+        first,
+        loss=sum(result.loss for result in results) / count,
+        grad_norm=sum(result.grad_norm for result in results) / count,
+        parts={name: sum(result.parts[name] for result in results) / count for name in first.parts},
+        skipped=next((result.skipped for result in results if result.skipped), None),
+    )

@@ -57,6 +57,18 @@ class Samples(Protocol):
 
 
 @runtime_checkable
+class LearnsAgain(Samples, Protocol):
+    """Samples that one step's updates learn from together, several times. `sums` has to be the same each time for equal
+    weights: nothing is drawn in it."""
+
+    updates: int
+    """Of the weights in each step."""
+
+    def weigh(self, batches: Sequence[Batch], added: Callable[[torch.Tensor], torch.Tensor]) -> list[Batch]:
+        """This rank's samples of the step; `added` gives the sum of a tensor over the ranks."""
+
+
+@runtime_checkable
 class LooksAhead(Protocol):
     """An objective whose loss of one batch depends on the whole global batch."""
 

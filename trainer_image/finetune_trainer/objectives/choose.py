@@ -12,6 +12,7 @@ from finetune_trainer.objectives.distill import Distill
 from finetune_trainer.objectives.dpo import DPO
 from finetune_trainer.objectives.kto import KTO
 from finetune_trainer.objectives.policy import Policy
+from finetune_trainer.objectives.ppo import PPO
 from finetune_trainer.objectives.reward import Reward
 from finetune_trainer.objectives.sft import SFT
 
@@ -30,6 +31,8 @@ def choose(spec: FineTuneJobSpec) -> base.Objective:
     if objective.type is ObjectiveType.CLASSIFICATION:
         assert objective.classification is not None
         return Classification(objective.classification)
+    if objective.ppo is not None:
+        return PPO(objective.ppo)
     if (policy := policy_of(spec)) is not None:
         return Policy(policy)
     regularization = spec.training.regularization

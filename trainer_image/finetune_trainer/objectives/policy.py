@@ -42,7 +42,8 @@ class Policy:
         self._settings, self._beta = settings, float(settings.beta)
         self._weights = [float(function.weight) for function in settings.rewards]
         several = names(settings.rewards) if len(settings.rewards) > 1 else ()
-        self.parts: tuple[str, ...] = ("reward", *several, "completionTokens", "rewardStd", "kl")
+        self.rewarded = ("reward", *several)
+        self.parts: tuple[str, ...] = (*self.rewarded, "completionTokens", "rewardStd", "kl")
         self._tokenizer: Any = None
         self._stops: list[int] = []
         self._pad = 0
@@ -77,9 +78,9 @@ class Policy:
         answers = self._write(model, [prompt for prompt, _ in asked], batch.ids_bt.device, alive, None)
         rewards_bf = self._rewards(asked, answers, batch.ids_bt.device)
         tokens = torch.tensor(float(sum(map(len, answers))), device=rewards_bf.device)
-        unknown = torch.full_like(tokens, torch.nan)
         shown = self._shown(rewards_bf)
-        return Sums(-shown[0].sum(), (*(part_b.sum() for part_b in shown), tokens, unknown, unknown))
+        unknown = [torch.full_like(tokens, torch.nan)] * (len(self.parts) - len(shown) - 1)
+        return Sums(-shown[0].sum(), (*(part_b.sum() for part_b in shown), tokens, *unknown))
 
     def sums(self, model: nn.Module, batch: Batch) -> Sums:
         """`batch` as `sample` gives it. The loss has the gradient of `compare`'s, and for its value the reward with the
@@ -133,10 +134,13 @@ class Policy:
         return [weighted_bf.sum(1), *(rewards_bf.unbind(1) if several else ())]
 
     def _log_probs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """(n,), of the distribution that was drawn from."""
+        return self.chosen(target_logits(model, batch), batch)
+
+    def chosen(self, logits_nv: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(n,): log-likelihoods of the tokens that were written, of the distribution that they were drawn from."""
         assert batch.labels_n is not None
-        logits_nv = target_logits(model, batch) / float(self._settings.temperature)
-        return -nn.functional.cross_entropy(logits_nv, batch.labels_n, reduction="none")
+        scaled_nv = logits_nv / float(self._settings.temperature)
+        return -nn.functional.cross_entropy(scaled_nv, batch.labels_n, reduction="none")
 
     def _asked(self, batch: Batch) -> list[tuple[Tokens, str]]:
         """Every record's prompt, and its own answer as text."""

@@ -17,11 +17,12 @@ import torch
 from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.layout import MANIFEST
-from finetune_api.objective import head_of, scores
+from finetune_api.objective import foresees, head_of, scores
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_memory, load_trainable
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.pins import name_on_the_hub
+from finetune_trainer.engine import value
 from finetune_trainer.engine.model import load_base
 from finetune_trainer.methods.choose import method_of
 from finetune_trainer.methods.remember import memory_of
@@ -51,9 +52,13 @@ def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: t
     """The model as training left it, fp32, adapter on. Raises RunError (73, 72)."""
     model: Any = load_base(base, torch.float32, head=head_of(spec))
     model = method_of(spec.method).apply(model)
+    if foresees(spec):
+        value.attach(model)
     load_trainable(model, checkpoint)
     load_memory(memory_of(model), checkpoint)
     _refuse_not_finite({n: p for n, p in model.named_parameters() if p.requires_grad})
+    if foresees(spec):
+        value.detach(model)
     return model.to(device).eval()
 
 

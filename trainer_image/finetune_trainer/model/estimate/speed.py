@@ -56,6 +56,8 @@ def _passes(spec: FineTuneJobSpec) -> _Passes:
         forwards += 1 + 2 * asked
     elif policy is not None and policy.beta != "0":
         forwards += 1
+    if objective.ppo is not None:
+        steps, forwards = float(objective.ppo.updates), forwards + 1
     if spec.retention is not None and spec.retention.kl_to_base is not None:
         steps, forwards = steps + 1 / KL_SHARE, forwards + 1 / KL_SHARE
     return _Passes(steps, forwards)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from finetune_api import method as api
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.method import MUTATES_BASE, BottleneckStyle, LoRA, MethodType
+from finetune_api.objective import foresees
 from finetune_trainer.methods.select import free
 from finetune_trainer.model.estimate.shapes import Shape, linear_modules, lora_targets, matches
 from finetune_trainer.model.inspect import ModelInfo
@@ -34,11 +35,12 @@ def trainable_parameters(model: ModelInfo, spec: FineTuneJobSpec) -> int:
 def frozen_parameters(model: ModelInfo, spec: FineTuneJobSpec) -> int:
     """Of the base; adapters are added to all of it."""
     whole = spec.method.type in (MethodType.FULL_FINE_TUNE, MethodType.FREEZE)
-    return model.parameters - (trainable_parameters(model, spec) if whole else 0)
+    return model.parameters - (sum(map(math.prod, _extents(model, spec.method))) if whole else 0)
 
 
 def trained_extents(model: ModelInfo, spec: FineTuneJobSpec) -> list[Extent]:
-    return list(_extents(model, spec.method))
+    head: list[Extent] = [(1, Shape.of(model).hidden), (1,)] if foresees(spec) else []
+    return [*_extents(model, spec.method), *head]
 
 
 def trained_modules(model: ModelInfo, spec: FineTuneJobSpec) -> Mapping[str, Extent]:

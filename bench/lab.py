@@ -92,7 +92,12 @@ class Lab:
             scheduler=not seeded,
             kwok=not seeded,
             kwok_config=workload.kwok_stages(),
-            apiserver_flags=[f"--audit-policy-file={policy}", f"--audit-log-path={log}"],
+            apiserver_flags=[
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={log}",
+                # One file: what is read from it goes on where the last reading ended. In MiB; the default is 100.
+                "--audit-log-maxsize=8192",
+            ],
             # kwok's leases may be late when two cores are full; nodes that then look lost are not what is measured.
             controller_flags=["--node-monitor-grace-period=10m"],
         )

@@ -45,7 +45,7 @@ class Case:
     """Its loss; the teacher is as large as the student."""
     weight: str = "1"
     objective: str | None = None
-    """DPO, Reward, Classification or GRPO."""
+    """DPO, Reward, Classification, GRPO or PPO."""
     top_k: int | None = None
     """By so many answers of a teacher instead of the teacher."""
 
@@ -101,6 +101,8 @@ def spec_of(case: Case, root: Path) -> FineTuneJobSpec:
         changes["objective"]["classification"] = {"labels": ["no", "yes"]}
     if case.objective == "GRPO":
         changes["objective"]["grpo"] = {"rewards": [{"type": "Number"}], "generations": 4, "beta": "0.1"}
+    if case.objective == "PPO":
+        changes["objective"]["ppo"] = {"rewards": [{"type": "Number"}], "generations": 4}
     return small.config(root, changes).spec
 
 
@@ -155,8 +157,11 @@ def measured(case: Case, root: Path) -> int:
                     batch = replace(batch, reference_b=torch.zeros(len(ids)))
                 if case.objective == "Classification":
                     batch = replace(batch, classes_bc=torch.eye(2)[torch.arange(len(ids)) % 2])
-                if case.objective == "GRPO":
+                if case.objective in ("GRPO", "PPO"):
                     batch = replace(batch.located(), rewards_bf=torch.arange(float(len(ids)))[:, None])
+                if case.objective == "PPO":
+                    assert batch.labels_n is not None
+                    batch = replace(batch, rollout_kn=torch.zeros(5, len(batch.labels_n)))
                 with strategy.precision():
                     loss = objective.sums(strategy.model, batch).loss
                 strategy.backward(loss, last=index == case.accumulation - 1)

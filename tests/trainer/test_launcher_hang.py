@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from finetune_trainer.launcher.hang import STARTING_SECONDS, HangWatch, is_frozen
 
 
@@ -54,6 +56,26 @@ def test_a_process_that_does_not_run_is_named_before_those_that_wait_for_it() ->
     hang = watch.check(11, {0: 500, 1: 600}, 0, training=True, frozen=[1])
     assert hang is not None
     assert hang.rank == 1
+
+
+def test_a_process_that_does_not_run_is_named_though_it_was_heard_of_last() -> None:
+    """It gave its last sign of life just before it was to meet the one that waits for it."""
+    watch = HangWatch(10)
+    watch.check(0.0, {0: 500, 1: 500}, 0, training=True)
+    watch.check(0.3, {0: 500, 1: 700}, 0, training=True)
+    hang = watch.check(10.2, {0: 500, 1: 700}, 0, training=True, frozen=[1])
+    assert hang is not None
+    assert hang.rank == 1
+    assert hang.silent_seconds == pytest.approx(9.9)
+
+
+def test_a_process_that_waits_for_its_disk_for_a_moment_is_not_named() -> None:
+    watch = HangWatch(10)
+    watch.check(0, {0: 500, 1: 500}, 0, training=True)
+    watch.check(10, {0: 500, 1: 900}, 0, training=True)
+    hang = watch.check(11, {0: 500, 1: 900}, 0, training=True, frozen=[1])
+    assert hang is not None
+    assert hang.rank == 0
 
 
 def test_a_stopped_process_is_frozen() -> None:

@@ -37,6 +37,8 @@ CASES = (
     Case(objective="Classification"),
     Case(objective="GRPO"),
     Case(layers=2, vocabulary=16_000, objective="GRPO", precision="BF16"),
+    Case(objective="PPO"),
+    Case(layers=2, vocabulary=16_000, objective="PPO", precision="BF16"),
     Case(objective="Classification", full=True),
     Case(layers=8, recompute="Full"),
     Case(layers=8, recompute="Full", precision="BF16"),

@@ -14,6 +14,7 @@ from finetune_trainer.engine import value
 from finetune_trainer.engine.batch import Batch, Example
 from finetune_trainer.engine.seeding import seed_micro_batch
 from finetune_trainer.objectives.advantages import generalised, whitened
+from finetune_trainer.objectives.policy import chosen
 from finetune_trainer.objectives.ppo import PPO
 from tests.trainer import small
 
@@ -152,7 +153,7 @@ def test_as_long_as_nothing_was_learned_nothing_has_moved(model: Any) -> None:
     assert found.predicts_n is not None
     was_n, foreseen_n, advantages_n, returns_n, away_n = found.rollout_kn
     logits_nv, values_n = value.logits_and_values(model, found)
-    assert torch.allclose(was_n, made.chosen(logits_nv, found), atol=1e-6)
+    assert torch.allclose(was_n, chosen(logits_nv, found), atol=1e-6)
     assert torch.allclose(foreseen_n, values_n, atol=1e-6)
     assert float(foreseen_n.detach().abs().max()) > 0
     assert torch.allclose(returns_n, advantages_n + foreseen_n)

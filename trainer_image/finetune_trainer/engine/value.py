@@ -40,14 +40,14 @@ def detach(model: nn.Module) -> None:
     delattr(model, NAME)
 
 
-def logits_and_values(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def logits_and_values(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """fp32 (n, v) and fp32 (n,) of a located batch: what is written at each target, and what is foreseen before it."""
     head = output_head(model)
     assert head is not None
     seen: list[torch.Tensor] = []
     hook = head.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
     try:
-        logits_nv = target_logits(model, batch)
+        logits_nv = target_logits(model, batch) / temperature
     finally:
         hook.remove()
     (hidden_nh,) = seen

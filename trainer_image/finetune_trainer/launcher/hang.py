@@ -46,11 +46,13 @@ class HangWatch:
         for rank, value in beats.items():
             if rank not in self._seen or self._seen[rank][0] != value:
                 self._seen[rank] = (value, now)
-        stuck = [rank for rank in beats if now - self._seen[rank][1] > timeout]
-        if not stuck:
+        quiet = {rank: now - self._seen[rank][1] for rank in beats}
+        if max(quiet.values()) <= timeout:
             return None
-        first = min(stuck, key=lambda rank: (rank not in frozen, beats[rank], rank))
-        return Hang(first, now - self._seen[first][1])
+        # Who does not run may have been heard of last: the others stopped to wait for it.
+        suspects = [rank for rank in beats if quiet[rank] > (timeout / 2 if rank in frozen else timeout)]
+        first = min(suspects, key=lambda rank: (rank not in frozen, beats[rank], rank))
+        return Hang(first, quiet[first])
 
 
 def is_frozen(pid: int) -> bool:

@@ -40,6 +40,7 @@ class Policy:
 
     def __init__(self, settings: PolicySettings) -> None:
         self._settings, self._beta = settings, float(settings.beta)
+        self._temperature = float(settings.temperature)
         self._weights = [float(function.weight) for function in settings.rewards]
         several = names(settings.rewards) if len(settings.rewards) > 1 else ()
         self.rewarded = ("reward", *several)
@@ -66,7 +67,7 @@ class Policy:
         count = self._settings.generations
         asked = [(prompt, reference) for prompt, reference in self._asked(batch) for _ in range(count)]
         seeds = [key(row_seed(row), answer) for row in range(len(batch.ids_bt)) for answer in range(count)]
-        drawn = Drawn(seeds, float(self._settings.temperature))
+        drawn = Drawn(seeds, self._temperature)
         answers = self._write(model, [prompt for prompt, _ in asked], batch.ids_bt.device, alive, drawn)
         rows = [as_row(prompt, answer) for (prompt, _), answer in zip(asked, answers, strict=True)]
         found = collate(rows, range(len(rows)), self._pad).to(batch.ids_bt.device)
@@ -134,13 +135,7 @@ class Policy:
         return [weighted_bf.sum(1), *(rewards_bf.unbind(1) if several else ())]
 
     def _log_probs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        return self.chosen(target_logits(model, batch), batch)
-
-    def chosen(self, logits_nv: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(n,): log-likelihoods of the tokens that were written, of the distribution that they were drawn from."""
-        assert batch.labels_n is not None
-        scaled_nv = logits_nv / float(self._settings.temperature)
-        return -nn.functional.cross_entropy(scaled_nv, batch.labels_n, reduction="none")
+        return chosen(target_logits(model, batch) / self._temperature, batch)
 
     def _asked(self, batch: Batch) -> list[tuple[Tokens, str]]:
         """Every record's prompt, and its own answer as text."""
@@ -178,6 +173,12 @@ class Policy:
             return torch.tensor(fitting, dtype=torch.float32, device=device)
 
         return torch.stack([given(function) for function in self._settings.rewards], dim=1)
+
+
+def chosen(logits_nv: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """(n,): log-likelihoods of the tokens that were written, of the distribution that they were drawn from."""
+    assert batch.labels_n is not None
+    return -nn.functional.cross_entropy(logits_nv, batch.labels_n, reduction="none")
 
 
 def _kl(log_probs_n: torch.Tensor, base_n: torch.Tensor | None) -> torch.Tensor:

@@ -22,7 +22,7 @@ from finetune_trainer.engine.value import logits_and_values
 from finetune_trainer.methods.adapters import adapter_off
 from finetune_trainer.objectives.advantages import generalised, whitened
 from finetune_trainer.objectives.base import Sums
-from finetune_trainer.objectives.policy import Alive, Policy
+from finetune_trainer.objectives.policy import Alive, Policy, chosen
 
 PARTS = ("valueLoss", "clipped", "kl")
 
@@ -44,8 +44,9 @@ class PPO(Policy):
         model.eval()
         try:
             with torch.no_grad():
-                logits_nv, values_n = logits_and_values(model, found)
-                log_probs_n = self.chosen(logits_nv, found)
+                logits_nv, values_n = logits_and_values(model, found, self._temperature)
+                log_probs_n = chosen(logits_nv, found)
+                del logits_nv
                 away_n = torch.zeros_like(log_probs_n)
                 if self._beta:
                     with adapter_off(model) as base:
@@ -72,8 +73,8 @@ class PPO(Policy):
     def sums(self, model: nn.Module, batch: Batch) -> Sums:
         """`batch` as `sample` and `weigh` give it. The loss has `compare`'s gradient, and for its value the reward with
         the other sign."""
-        logits_nv, values_n = logits_and_values(model, batch)
-        compared = self.compare_tokens(self.chosen(logits_nv, batch), values_n, batch)
+        logits_nv, values_n = logits_and_values(model, batch, self._temperature)
+        compared = self.compare_tokens(chosen(logits_nv, batch), values_n, batch)
         return replace(compared, loss=compared.loss - compared.loss.detach() - compared.parts[0])
 
     def compare_tokens(self, log_probs_n: torch.Tensor, values_n: torch.Tensor, batch: Batch) -> Sums:

@@ -154,11 +154,11 @@ def teacher_of(spec: HasObjective) -> Stored | None:
 
 def judge_of(spec: HasObjective) -> tuple[str, Stored] | None:
     """The path in the spec of a reward model, and where to read it."""
-    objective = objective_of(spec)
-    for block, settings in (("grpo", objective.grpo), ("rloo", objective.rloo), ("ppo", objective.ppo)):
-        for number, function in enumerate(settings.rewards if settings else ()):
-            if function.model is not None:
-                return f"spec.objective.{block}.rewards[{number}].model", function.model
+    policy = policy_of(spec)
+    for number, function in enumerate(policy.rewards if policy else ()):
+        if function.model is not None:
+            # Blocks are named as their types are.
+            return f"spec.objective.{objective_of(spec).type.lower()}.rewards[{number}].model", function.model
     return None
 
 

@@ -62,6 +62,7 @@ apply a manifest. **yes** is taken; a number is refused, for the reason below th
 kind, and is refused when any two of them do not go together. Every method with every objective that it goes with is
 trained, stopped and resumed bit for bit by `tests/trainer/test_combinations.py`, on a tiny model.
 """
+TOKENS = 10**8
 SIZES_INTRO = f"""\
 # How many GPUs?
 
@@ -217,9 +218,6 @@ def sizes_page() -> str:
             lines.append(f"| {name} | " + " | ".join(size(smallest(shape, method, gpu)) for gpu in GPUS) + " |")
         lines.append("")
     return SIZES_INTRO + "\n".join(lines)
-
-
-TOKENS = 10**8
 
 
 def size(found: tuple[int, Estimate] | None) -> str:

@@ -55,6 +55,7 @@ def writers() -> dict[str, Writer]:
 
 
 def changes(folder: Path, objective: str, method: str) -> dict[str, Any]:
+    from tests.trainer.each_example import REWARDED
     from tests.trainer.exact_objectives import policy
     from tests.trainer.preferences import classification
 
@@ -64,7 +65,7 @@ def changes(folder: Path, objective: str, method: str) -> dict[str, Any]:
     chosen: dict[str, Any] = {"type": objective}
     if objective == ObjectiveType.CLASSIFICATION:
         chosen = classification()
-    if objective in (ObjectiveType.GRPO, ObjectiveType.RLOO, ObjectiveType.PPO):
+    if objective in REWARDED:
         chosen = policy(objective, beta="0" if method == "FullFineTune" else "0.1")["objective"]
     if objective == ObjectiveType.DISTILL:
         chosen["distill"] = {"teacher": {"uri": f"file://{folder}/tiny/teacher"}}

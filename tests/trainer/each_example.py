@@ -56,6 +56,12 @@ def objective(spec: dict[str, Any]) -> str:
     return str(spec.get("objective", {}).get("type", "SFT"))
 
 
+def judged(spec: dict[str, Any]) -> bool:
+    """Whether a reward is a model's."""
+    policy = spec.get("objective", {}).get(objective(spec).lower(), {})
+    return any("model" in function for function in policy.get("rewards", ()))
+
+
 def write_records(folder: Path) -> None:
     import pyarrow
     from pyarrow import parquet
@@ -92,7 +98,7 @@ def made_small(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     if "distill" in learned:
         teacher = {"uri": f"file://{folder / 'tiny' / 'model'}"}
         learned["distill"] = {**learned["distill"], "teacher": teacher}
-    if block_name := next((name for name in ("grpo", "rloo", "ppo") if name in learned), None):
+    if block_name := next((name for name in map(str.lower, REWARDED) if name in learned), None):
         # The tiny model never earns what is asked of a real one, and would learn nothing.
         policy = learned[block_name]
         learned[block_name] = {

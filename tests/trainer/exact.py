@@ -19,6 +19,7 @@ from finetune_api.runconfig import RunConfig
 from finetune_trainer.checkpoint import files
 from finetune_trainer.checkpoint.digest import trainable_digest
 from finetune_trainer.common.channel import Channel, Heart
+from finetune_trainer.common.files import write_atomic
 from finetune_trainer.common.models import fetch_teacher
 from finetune_trainer.common.places import Places
 from finetune_trainer.data.fetch import fetch_data
@@ -77,8 +78,7 @@ class Ranks:
         told = self.folder / f"port-{self._phases}"
         if self.rank == 0:
             self._stores.append(dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
-            told.with_suffix(".new").write_text(str(self._stores[-1].port))
-            told.with_suffix(".new").rename(told)
+            write_atomic(told, str(self._stores[-1].port).encode())
         while not told.exists():
             time.sleep(0.01)
         return int(told.read_text())

@@ -34,6 +34,10 @@ def test_it_trains(results: Results, name: str) -> None:
     assert (done["code"], done["step"]) == (0, each_example.STEPS)
     assert len(done["losses"]) == each_example.STEPS
     rewarded = objective in each_example.REWARDED
-    assert all(math.isfinite(loss) and (loss > 0 or rewarded) for loss in done["losses"].values())
+    assert all(math.isfinite(loss) for loss in done["losses"].values())
+    # What a reward model gives may have either sign.
+    assert each_example.judged(each_example.jobs()[name]) or all(
+        (loss > 0) != rewarded for loss in done["losses"].values()
+    )
     assert all(norm > 0 for norm in done["norms"].values()), "nothing was learned"
     assert Path(done["folder"], "trainable.safetensors").is_file()

@@ -11,15 +11,14 @@ import torch
 
 from finetune_api.objective_ppo import PPOSettings
 from finetune_trainer.engine import value
-from finetune_trainer.engine.batch import Batch, Example
-from finetune_trainer.engine.seeding import seed_micro_batch
+from finetune_trainer.engine.batch import Batch
 from finetune_trainer.objectives.advantages import generalised, whitened
 from finetune_trainer.objectives.policy import chosen
 from finetune_trainer.objectives.ppo import PPO
 from tests.trainer import small
+from tests.trainer.test_objectives_policy import REWARDS, examples, sampled
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-REWARDS = [{"type": "Regex", "pattern": "e"}, {"type": "ExactMatch", "weight": "2"}]
 LENGTHS = (3, 1, 4, 2)
 """Tokens of the answers of a made-up step."""
 Floats = npt.NDArray[np.float64]
@@ -118,15 +117,6 @@ def test_beyond_the_clip_there_is_nothing_to_gain() -> None:
     assert parts["clipped"] == pytest.approx(1 / 2)
 
 
-def examples() -> list[Example]:
-    eos = small.tokenizer().eos_token_id
-    texts = (([5, 6, 7], [8, eos]), ([9], [10, 11, eos]), ([12, 13], [14, eos]))
-    return [
-        (np.array(prompt + answer, dtype=np.int32), np.arange(len(prompt + answer)) >= len(prompt))
-        for prompt, answer in texts
-    ]
-
-
 @pytest.fixture
 def model() -> Any:
     model = small.model(0)
@@ -139,11 +129,6 @@ def objective(**fields: Any) -> PPO:
     made = PPO(settings(**fields))
     made.equip(small.tokenizer(), examples(), 0)
     return made
-
-
-def sampled(made: PPO, model: Any, indices: list[int], position: int = 0) -> Batch:
-    seed_micro_batch(7, 0, 2, position)
-    return made.sample(model, made.collate(examples(), indices, 0), lambda: None)
 
 
 def test_as_long_as_nothing_was_learned_nothing_has_moved(model: Any) -> None:

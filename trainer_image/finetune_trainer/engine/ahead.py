@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from finetune_trainer.engine.batch import Batch
 from finetune_trainer.engine.context import Place
+from finetune_trainer.engine.mode import answering
 from finetune_trainer.engine.strategy.base import Strategy
 from finetune_trainer.objectives.base import LooksAhead, Objective
 
@@ -30,15 +31,10 @@ def look_ahead(
     if not isinstance(objective, LooksAhead):
         return None
     total = torch.zeros((), dtype=torch.float64, device=place.device)
-    model, training = strategy.model, strategy.model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                with strategy.precision():
-                    total += objective.ahead(model, batch.to(place.device)).double()
-                alive()
-    finally:
-        model.train(training)
+    with answering(strategy.model), torch.no_grad():
+        for batch in batches:
+            with strategy.precision():
+                total += objective.ahead(strategy.model, batch.to(place.device)).double()
+            alive()
     dist.all_reduce(total)
     return (total / max(weight, 1)).float()

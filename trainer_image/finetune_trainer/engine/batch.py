@@ -68,6 +68,12 @@ class Batch:
         found_n = follows_bt.reshape(-1).nonzero().squeeze(1)
         return replace(self, predicts_n=found_n - 1, labels_n=self.ids_bt.reshape(-1).index_select(0, found_n))
 
+    @property
+    def row_n(self) -> torch.Tensor:
+        """Of a located batch: whose target each one is."""
+        assert self.predicts_n is not None
+        return self.predicts_n // self.ids_bt.shape[1]
+
     def pinned(self) -> Batch:
         """In memory that a GPU reads while the CPU goes on."""
         return self._each(torch.Tensor.pin_memory)

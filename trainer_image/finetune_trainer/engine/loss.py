@@ -37,11 +37,14 @@ def smoothed_loss_sums(model: nn.Module, batch: Batch, smoothing: float) -> tupl
 def row_log_probs(model: nn.Module, batch: Batch) -> torch.Tensor:
     """fp32 (b,): the log-likelihood of each row's targets together, 0 for a row without any."""
     batch = batch.located()
-    assert batch.predicts_n is not None
     assert batch.labels_n is not None
     loss_n = nn.functional.cross_entropy(target_logits(model, batch), batch.labels_n, reduction="none")
-    rows, width = batch.ids_bt.shape
-    return -torch.zeros(rows, device=loss_n.device).index_add(0, batch.predicts_n // width, loss_n)
+    return -summed_by_row(loss_n, batch.row_n, len(batch.ids_bt))
+
+
+def summed_by_row(of_n: torch.Tensor, row_n: torch.Tensor, rows: int) -> torch.Tensor:
+    """fp32 (rows,): 0 for a row without any."""
+    return torch.zeros(rows, device=of_n.device).index_add(0, row_n, of_n)
 
 
 def target_logits(model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -110,10 +110,16 @@ def structure(spec: FineTuneJobSpec, folder: Path, form: Form = PLAIN) -> nn.Mod
         return _adapted(spec, first_supported(form.attention, make), form).train()
 
 
-def _adapted(spec: FineTuneJobSpec, model: nn.Module, form: Form) -> nn.Module:
-    model = method_of(spec.method).apply(model)
+def with_new_parameters(spec: FineTuneJobSpec, base: nn.Module) -> nn.Module:
+    """The method's, and those of a head that foresees rewards where the objective has one."""
+    model = method_of(spec.method).apply(base)
     if foresees(spec):
         value.attach(model)
+    return model
+
+
+def _adapted(spec: FineTuneJobSpec, model: nn.Module, form: Form) -> nn.Module:
+    model = with_new_parameters(spec, model)
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
     recompute_layers(model, form.recompute)

@@ -178,8 +178,6 @@ class Stepper:
 def _mean(results: Sequence[StepResult]) -> StepResult:
     """Of the updates of one step."""
     first, count = results[0], len(results)
-    if count == 1:
-        return first
     return replace(
         first,
         loss=sum(result.loss for result in results) / count,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from finetune_trainer.engine.batch import Example
+from finetune_trainer.engine.mode import answering
 
 Tokens = list[int]
 
@@ -56,19 +57,14 @@ def write(
         use_cache=True,
     )
     ids_bt, attention_bt = pad_left(prompts, pad_id)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            written_bt = model.generate(
-                input_ids=ids_bt.to(device),
-                attention_mask=attention_bt.to(device),
-                generation_config=settings,
-                logits_processor=LogitsProcessorList([_noise(drawn, device)] if drawn else []),
-                stopping_criteria=StoppingCriteriaList([_beating(alive)]),
-            )
-    finally:
-        model.train(training)
+    with answering(model), torch.no_grad():
+        written_bt = model.generate(
+            input_ids=ids_bt.to(device),
+            attention_mask=attention_bt.to(device),
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([_noise(drawn, device)] if drawn else []),
+            stopping_criteria=StoppingCriteriaList([_beating(alive)]),
+        )
     return [_ended(row, stops) for row in written_bt[:, ids_bt.shape[1] :].tolist()]
 
 

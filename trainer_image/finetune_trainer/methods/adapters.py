@@ -12,6 +12,7 @@ from torch import nn
 
 from finetune_api.method import ALL_LINEAR
 from finetune_trainer.common.errors import SpecError
+from finetune_trainer.engine.mode import answering
 
 
 def adapted(base: nn.Module, config: Any, field: str, value: object) -> nn.Module:
@@ -36,13 +37,8 @@ def peft_targets(modules: Sequence[str]) -> str | list[str]:
 @contextmanager
 def adapter_off(model: Any) -> Iterator[nn.Module]:
     """Within, the model answers as its base does, without dropout or noise."""
-    training = model.training
-    model.eval()
-    try:
-        with model.disable_adapter():
-            yield model
-    finally:
-        model.train(training)
+    with answering(model), model.disable_adapter():
+        yield model
 
 
 class PeftAdapter:

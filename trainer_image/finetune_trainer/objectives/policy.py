@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 
 from finetune_api.objective_policy import GRPOLoss, GRPOSettings, PolicySettings, RewardFunction, RewardType
 from finetune_trainer.engine.batch import Batch, Examples, collate
-from finetune_trainer.engine.loss import target_logits
+from finetune_trainer.engine.loss import summed_by_row, target_logits
 from finetune_trainer.engine.order import key
 from finetune_trainer.engine.seeding import row_seed
 from finetune_trainer.engine.write import Drawn, Tokens, as_text, last_answer, stop_ids, write
@@ -87,24 +88,19 @@ class Policy:
         """`batch` as `sample` gives it. The loss has the gradient of `compare`'s, and for its value the reward with the
         other sign: a value of `compare` is near 0 whatever the model has learned."""
         assert batch.rewards_bf is not None
-        assert batch.predicts_n is not None
-        row_n = batch.predicts_n // batch.ids_bt.shape[1]
         log_probs_n = self._log_probs(model, batch)
         base_n = None
         if self._beta:
             with torch.no_grad(), adapter_off(model) as base:
                 base_n = self._log_probs(base, batch)
-        compared = self.compare(log_probs_n, base_n, row_n, batch.rewards_bf)
-        return replace(compared, loss=compared.loss - compared.loss.detach() - compared.parts[0])
+        return as_reward(self.compare(log_probs_n, base_n, batch.row_n, batch.rewards_bf))
 
     def compare(
         self, log_probs_n: torch.Tensor, base_n: torch.Tensor | None, row_n: torch.Tensor, rewards_bf: torch.Tensor
     ) -> Sums:
         """From log-likelihoods of the answers' tokens under the model and under the base; `row_n`: whose they are."""
-        group, rows = self._settings.generations, len(rewards_bf)
-
-        def by_row(values_n: torch.Tensor) -> torch.Tensor:
-            return torch.zeros(rows, device=values_n.device).index_add(0, row_n, values_n)
+        group = self._settings.generations
+        by_row = partial(summed_by_row, row_n=row_n, rows=len(rewards_bf))
 
         tokens_b = by_row(torch.ones_like(log_probs_n)).clamp(min=1)
         shown = self._shown(rewards_bf)
@@ -173,6 +169,11 @@ class Policy:
             return torch.tensor(fitting, dtype=torch.float32, device=device)
 
         return torch.stack([given(function) for function in self._settings.rewards], dim=1)
+
+
+def as_reward(sums: Sums) -> Sums:
+    """With the loss's gradient, and for its value the reward, the first part, with the other sign."""
+    return replace(sums, loss=sums.loss - sums.loss.detach() - sums.parts[0])
 
 
 def chosen(logits_nv: torch.Tensor, batch: Batch) -> torch.Tensor:

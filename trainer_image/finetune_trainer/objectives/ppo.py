@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from finetune_api.objective_ppo import PPOSettings
 from finetune_trainer.engine.batch import Batch
+from finetune_trainer.engine.loss import summed_by_row
+from finetune_trainer.engine.mode import answering
 from finetune_trainer.engine.value import logits_and_values
 from finetune_trainer.methods.adapters import adapter_off
 from finetune_trainer.objectives.advantages import generalised, whitened
 from finetune_trainer.objectives.base import Sums
-from finetune_trainer.objectives.policy import Alive, Policy, chosen
+from finetune_trainer.objectives.policy import Alive, Policy, as_reward, chosen
 
 PARTS = ("valueLoss", "clipped", "kl")
 
@@ -40,20 +43,15 @@ class PPO(Policy):
         """With `rollout_kn`: log-likelihoods, what was foreseen, advantages and returns, as the model stood then."""
         found = super().sample(model, batch, alive)
         assert found.rewards_bf is not None
-        training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                logits_nv, values_n = logits_and_values(model, found, self._temperature)
-                log_probs_n = chosen(logits_nv, found)
-                del logits_nv
-                away_n = torch.zeros_like(log_probs_n)
-                if self._beta:
-                    with adapter_off(model) as base:
-                        away_n = log_probs_n - self._log_probs(base, found)
-        finally:
-            model.train(training)
-        row_n = rows_of(found)
+        with answering(model), torch.no_grad():
+            logits_nv, values_n = logits_and_values(model, found, self._temperature)
+            log_probs_n = chosen(logits_nv, found)
+            del logits_nv
+            away_n = torch.zeros_like(log_probs_n)
+            if self._beta:
+                with adapter_off(model) as base:
+                    away_n = log_probs_n - self._log_probs(base, found)
+        row_n = found.row_n
         rewards_n = -self._beta * away_n
         last_n = torch.cat([row_n[1:] != row_n[:-1], row_n.new_ones(1, dtype=torch.bool)])
         rewards_n = rewards_n + last_n * self._shown(found.rewards_bf)[0][row_n]
@@ -74,8 +72,7 @@ class PPO(Policy):
         """`batch` as `sample` and `weigh` give it. The loss has `compare`'s gradient, and for its value the reward with
         the other sign."""
         logits_nv, values_n = logits_and_values(model, batch, self._temperature)
-        compared = self.compare_tokens(chosen(logits_nv, batch), values_n, batch)
-        return replace(compared, loss=compared.loss - compared.loss.detach() - compared.parts[0])
+        return as_reward(self.compare_tokens(chosen(logits_nv, batch), values_n, batch))
 
     def compare_tokens(self, log_probs_n: torch.Tensor, values_n: torch.Tensor, batch: Batch) -> Sums:
         """Schulman et al. 2017, equations 7 and 9 without the entropy; the value's error is clipped as the policy's
@@ -83,11 +80,8 @@ class PPO(Policy):
         assert batch.rollout_kn is not None
         assert batch.rewards_bf is not None
         was_n, foreseen_n, advantages_n, returns_n, away_n = batch.rollout_kn
-        row_n, rows = rows_of(batch), len(batch.rewards_bf)
         group = self._settings.generations
-
-        def by_row(of_n: torch.Tensor) -> torch.Tensor:
-            return torch.zeros(rows, device=of_n.device).index_add(0, row_n, of_n)
+        by_row = partial(summed_by_row, row_n=batch.row_n, rows=len(batch.rewards_bf))
 
         tokens_b = by_row(torch.ones_like(was_n)).clamp(min=1)
         reach, value_reach = float(self._ppo.clip_range), float(self._ppo.value_clip_range)
@@ -100,9 +94,3 @@ class PPO(Policy):
         told = (error_n.detach(), (held_n > free_n).float(), away_n)
         parts = (*shown, tokens_b, *(by_row(of_n) / tokens_b for of_n in told))
         return Sums((by_row(loss_n) / tokens_b).sum() / group, tuple(part_b.sum() / group for part_b in parts))
-
-
-def rows_of(batch: Batch) -> torch.Tensor:
-    """(n,): whose answer each target belongs to."""
-    assert batch.predicts_n is not None
-    return batch.predicts_n // batch.ids_bt.shape[1]

@@ -23,7 +23,7 @@ from finetune_trainer.checkpoint.restore import load_memory, load_trainable
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.common.pins import name_on_the_hub
 from finetune_trainer.engine import value
-from finetune_trainer.engine.model import load_base
+from finetune_trainer.engine.model import load_base, with_new_parameters
 from finetune_trainer.methods.choose import method_of
 from finetune_trainer.methods.remember import memory_of
 from finetune_trainer.model.headers import TensorInfo
@@ -50,10 +50,7 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 def trained_model(spec: FineTuneJobSpec, base: Path, checkpoint: Path, device: torch.device) -> Any:
     """The model as training left it, fp32, adapter on. Raises RunError (73, 72)."""
-    model: Any = load_base(base, torch.float32, head=head_of(spec))
-    model = method_of(spec.method).apply(model)
-    if foresees(spec):
-        value.attach(model)
+    model: Any = with_new_parameters(spec, load_base(base, torch.float32, head=head_of(spec)))
     load_trainable(model, checkpoint)
     load_memory(memory_of(model), checkpoint)
     _refuse_not_finite({n: p for n, p in model.named_parameters() if p.requires_grad})

@@ -1,6 +1,7 @@
 """`make test`: fast things first, then the programs, then the real cluster; at the end what ran and what did not.
 
-A stage that the machine does not allow is named with the reason. The first stage that fails ends the run.
+A stage that the machine does not allow is named with the reason. The first stage that fails ends the run. What is
+marked nightly (docs/design/test-time.md) is counted and left out; `make nightly` leaves nothing out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|error|errors|deselected)\b")
+_LEFT = re.compile(r"left to .make nightly.: (\d+) tests")
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "--durations=10")
+_BRIEF = "e2e/scenarios/test_story.py::test_the_story_holds[brief]"
+"""The whole story has all of it."""
 _BINARIES = (
     "etcd",
     "kube-apiserver",
@@ -38,6 +42,8 @@ class Stage:
     prevented: Callable[[], str | None] = lambda: None
     """Why this machine cannot run it; None when it can."""
     counts: dict[str, int] = field(default_factory=dict)
+    left: int = 0
+    """Tests of any stage that it left to `make nightly`, those of the other stages among them."""
     seconds: float = 0.0
     note: str = ""
 
@@ -51,8 +57,10 @@ def needs_root() -> str | None:
     return "the real cluster needs root, or a Docker engine that answers"
 
 
-def stages() -> list[Stage]:
-    later = "slow or programs or apiserver"
+def stages(*, nightly: bool = False) -> list[Stage]:
+    later = "slow or programs or apiserver or nightly"
+    still = "" if nightly else " and not nightly"
+    told = ("--deselect", _BRIEF) if nightly else ()
     return [
         Stage("style, types, layers", ("make", "--no-print-directory", "lint")),
         Stage("generated files", ("make", "--no-print-directory", "verify")),
@@ -61,12 +69,12 @@ def stages() -> list[Stage]:
         # A file stays with one worker: its tests may share ports, devices or an API server.
         Stage(
             "slow tests, and with programs",
-            (*_PYTEST, "tests", "-n", "2", "--dist", "loadfile", "-m", f"({later}) and not cluster"),
+            (*_PYTEST, "tests", "-n", "2", "--dist", "loadfile", "-m", f"({later}) and not cluster{still}"),
         ),
         Stage("real cluster", (sys.executable, "-m", "e2e.cluster", "up"), needs_root),
         Stage(
             "end to end",
-            (*_PYTEST, "-s", "-p", "no:randomly", "-m", "cluster", "tests", "e2e/scenarios"),
+            (*_PYTEST, "-s", "-p", "no:randomly", "-m", f"cluster{still}", *told, "tests", "e2e/scenarios"),
             needs_root,
         ),
     ]
@@ -84,6 +92,8 @@ def run(stage: Stage) -> bool:
             sys.stdout.write(text)
             sys.stdout.flush()
             last = text if _COUNTS.search(text) else last
+            if found := _LEFT.search(text):
+                stage.left = int(found[1])
     for number, word in _COUNTS.findall(last):
         stage.counts[word] = stage.counts.get(word, 0) + int(number)
     stage.seconds = time.monotonic() - began
@@ -98,10 +108,12 @@ def summary(done: list[Stage]) -> None:
 
 
 def main() -> int:
-    argparse.ArgumentParser(prog="python -m e2e.everything", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m e2e.everything", description=__doc__)
+    parser.add_argument("--nightly", action="store_true", help="every cell of every matrix, and tests at length")
+    wanted = parser.parse_args()
     done: list[Stage] = []
     failed = False
-    for stage in stages():
+    for stage in stages(nightly=wanted.nightly):
         done.append(stage)
         reason = stage.prevented()
         if reason is not None:
@@ -116,6 +128,8 @@ def main() -> int:
     errors = sum(stage.counts.get("error", 0) + stage.counts.get("errors", 0) for stage in done)
     broken = totals["failed"] + errors or int(failed)
     print(f"\n{totals['passed']} passed, {broken} failed, {totals['skipped']} skipped")
+    if left := max(stage.left for stage in done):
+        print(f"{left} further cells of matrices and tests at length are left to `make nightly`")
     return 1 if failed else 0
 
 

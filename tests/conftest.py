@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,32 @@ def pytest_configure() -> None:
     each run. Tests seed what they draw from torch themselves."""
     if "pytest_randomly" in sys.modules:
         sys.modules["pytest_randomly"].entrypoint_reseeds = []  # type: ignore[attr-defined]
+
+
+LEFT = "left to `make nightly`"
+_left = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """In the process that collects: with xdist each worker does, and all collect the same."""
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.config.stash[_left] = item.config.stash.get(_left, 0) + 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = session.config.stash.get(_left, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_left] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if count := config.stash.get(_left, 0):
+        terminalreporter.write_line(f"{LEFT}: {count} tests")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,8 +8,14 @@ import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+
+from kubernetes.client import ApiClient
+from kubernetes.config import new_client_from_config
 
 from e2e import tools
 from e2e.cluster.addons import S3
@@ -112,6 +118,19 @@ class Cluster(ABC):
     def get(self, *args: str) -> dict[str, Any]:
         """`kubectl get ARGS -o json`, parsed."""
         return dict(json.loads(self.kubectl("get", *args, "-o", "json")))
+
+    @cached_property
+    def _client(self) -> ApiClient:
+        return new_client_from_config(str(self.kubeconfig))
+
+    def read(self, path: str, **query: str) -> dict[str, Any]:
+        """One GET. For waits: a process of kubectl for every look costs a tenth of a second of CPU."""
+        url = f"{self._client.configuration.host}{path}?{urlencode(query)}"
+        answer = self._client.call_api("GET", url)
+        content = answer.read().decode(errors="replace")
+        if answer.status != HTTPStatus.OK:
+            raise RuntimeError(f"GET {path}: {answer.status} {content[:500]}")
+        return dict(json.loads(content))
 
     def apply(self, *manifests: Manifest) -> None:
         """Server-side apply of one or more objects."""

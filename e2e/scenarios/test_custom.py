@@ -11,7 +11,7 @@ from e2e.images.product import TRAINER
 from e2e.story.stage import Stage, attempts, step
 from e2e.story.training import evict
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 
 def trainer(stage: Stage, *args: str) -> dict[str, object]:

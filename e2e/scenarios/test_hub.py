@@ -12,7 +12,7 @@ from e2e.story.stage import Stage, attempts, step
 from e2e.story.training import evict
 from tests.artifacts.fake_hub import FakeHub
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(600)]
 MODEL, ROWS = "acme/bot", "datasets/acme/rows"
 STEPS = 200
 

@@ -7,7 +7,7 @@ import pytest
 from e2e.story.stage import Stage, attempts, step
 from e2e.story.training import evict
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(600)]
 
 
 def test_a_suspended_job_gives_everything_back_and_resumes_where_it_was(stage: Stage) -> None:

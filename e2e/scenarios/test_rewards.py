@@ -10,7 +10,7 @@ import pytest
 from e2e.story.stage import SECRET, Stage, attempts, condition, step
 from e2e.story.training import evict
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(600)]
 PAIRS = "demo/pairs.jsonl"
 
 

@@ -28,10 +28,7 @@ class Watched:
 
     @property
     def object(self) -> Job:
-        args = ("-n", self.stage.namespace, "get", "modeldeployment", self.name, "-o", "json")
-        out: Job = json.loads(self.stage.kubectl(*args))
-        out.setdefault("status", {})
-        return out
+        return self.stage.read("modeldeployments", self.name)
 
     @property
     def status(self) -> Job:
@@ -56,6 +53,9 @@ class Watched:
         while True:
             status = self.status
             self.stage.narrator.live(f"{self.name}: {picture(status, self.client)}")
+            if self.client is not None:
+                # While a candidate starts, requests only have to show that nobody notices.
+                self.client.calm = not (status.get("canary") or {}).get("weight")
             if done(status):
                 self.stage.narrator.settle()
                 return status
@@ -73,8 +73,7 @@ class Watched:
         return "\n".join(parts)
 
     def route(self) -> Job:
-        args = ("-n", self.stage.namespace, "get", "httproute", self.name, "-o", "json")
-        return dict(json.loads(self.stage.kubectl(*args)))
+        return self.stage.read("httproutes", self.name, "gateway.networking.k8s.io/v1")
 
     def weights(self) -> dict[str, int]:
         """Revision -> weight, as the route has it."""

@@ -24,6 +24,7 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = REPO / "examples"
 SECRET = "finetune-artifacts"
 SYSTEM = "finetune-system"
+OURS = "finetune.dev/v1alpha1"
 _POLL = 1.0
 
 Job = dict[str, Any]
@@ -123,12 +124,16 @@ class Stage:
         return self.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
 
     def get(self, name: str) -> Job:
-        out: Job = json.loads(self.kubectl("-n", self.namespace, "get", "finetunejob", name, "-o", "json"))
+        return self.read("finetunejobs", name)
+
+    def read(self, kind: str, name: str, group: str = OURS) -> Job:
+        """An object in the stage's namespace, by its plural, with a status."""
+        out = self.cluster.read(f"/apis/{group}/namespaces/{self.namespace}/{kind}/{name}")
         out.setdefault("status", {})
         return out
 
     def pods(self, selector: str) -> list[Job]:
-        out = json.loads(self.kubectl("-n", self.namespace, "get", "pods", "-l", selector, "-o", "json"))
+        out = self.cluster.read(f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=selector)
         return list(out["items"])
 
     def trainers(self, name: str, attempt: int) -> list[Job]:

@@ -16,6 +16,7 @@ from typing import Any
 
 _GOOD = ("stop", "length")
 _TIMEOUT = 90.0
+_CALM = 0.5
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Client:
     workers: int = 2
     max_tokens: int = 16
     pause: float = 0.1
+    calm: bool = False
+    """A request of each worker every half second at most: the machine's two cores are needed elsewhere."""
     to_the_end: bool = False
     """Answers have `max_tokens` tokens, whatever the model would say."""
     good: int = 0
@@ -101,7 +104,7 @@ class Client:
                 with self._lock:
                     self.good += 1
                     self.seconds.append(time.monotonic() - began)
-            self._over.wait(self.pause)
+            self._over.wait(max(self.pause, _CALM) if self.calm else self.pause)
 
 
 def _whole(answer: dict[str, Any]) -> str:

@@ -122,7 +122,6 @@ def d_operator_away(stage: Stage, *, away: float = 30) -> Job:
     stage.kubectl("-n", SYSTEM, "scale", "deployment", "finetune-operator", "--replicas=0")
     gone = time.monotonic()
     stage.until("no operator is left", lambda: not _operators(stage), timeout=60)
-    time.sleep(max(0.0, away / 2 - (time.monotonic() - gone)))
     alive = {p["metadata"]["uid"] for p in stage.trainers(DISTURBED, number) if p["status"]["phase"] == "Running"}
     if alive != pods:
         raise StoryError(f"pods changed while the operator was away: {pods} -> {alive}")

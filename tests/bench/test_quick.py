@@ -37,7 +37,7 @@ def test_an_unknown_scenario_is_refused_in_words() -> None:
 
 
 @pytest.mark.apiserver
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scenario", ["quick-queued", "quick-pods", "quick-rollouts", "quick-held"])
 def test_a_quick_run_measures_everything_and_stays_within_the_counts(

@@ -82,6 +82,7 @@ def test_without_keep_nothing_stays(helm: Helm, empty: ApiServer) -> None:
 GATEWAY_API = CHART / "charts" / "gateway-api" / "crds"
 
 
+@pytest.mark.nightly
 def test_a_gateway_comes_with_its_kinds_and_goes_alone(helm: Helm, empty: ApiServer) -> None:
     settings = ["--set", "gateway.install=true,gateway.domain=models.example.com"]
     said = helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace", *settings)
@@ -107,6 +108,7 @@ def test_a_gateway_comes_with_its_kinds_and_goes_alone(helm: Helm, empty: ApiSer
     assert "customresourcedefinition.apiextensions.k8s.io/httproutes.gateway.networking.k8s.io" in names(empty, "crds")
 
 
+@pytest.mark.nightly
 def test_a_release_without_a_gateway_is_told_how_to_get_one(helm: Helm, empty: ApiServer) -> None:
     helm_in(helm, empty, "install", "finetune-operator", str(CHART), "--create-namespace")
     upgrade = ("upgrade", "finetune-operator", str(CHART), "--set", "gateway.install=true")
@@ -118,6 +120,7 @@ def test_a_release_without_a_gateway_is_told_how_to_get_one(helm: Helm, empty: A
     assert names(empty, "gateways", "-n", NAMESPACE)
 
 
+@pytest.mark.nightly
 def test_a_gateway_api_too_old_for_traefik_is_named(helm: Helm, empty: ApiServer) -> None:
     for kind in ("gatewayclasses", "gateways", "httproutes"):
         empty.kubectl("apply", "--server-side", "-f", str(GATEWAY_API / f"gateway.networking.k8s.io_{kind}.yaml"))

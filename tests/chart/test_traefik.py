@@ -18,7 +18,7 @@ from e2e.cluster import ApiServer
 from e2e.ports import free_ports
 from tests.chart.helm import CHART, NAMESPACE, Helm, is_gateway, one
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.slow]
+pytestmark = [pytest.mark.apiserver, pytest.mark.nightly]
 NAME = "finetune-operator-gateway"
 KINDS = "gateway.networking.k8s.io"
 

@@ -15,7 +15,7 @@ from tests.trainer import tiny
 PAGE = REPO / "docs" / "guides" / "train-here.md"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_the_guide(tmp_path: Path) -> None:
     tiny.write_model(tmp_path / "base")

@@ -42,6 +42,7 @@ def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.nightly
 def test_stopped_and_gone_on_with_it_is_the_same_run(bed: Path) -> None:
     """And what it publishes is found again."""
     whole = result(finetune("run", "-f", "job.yaml", "--dir", "whole", "--output", "json", "--no-publish", folder=bed))

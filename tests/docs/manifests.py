@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def mistake(path: Path) -> Mistake:
     return Mistake(path, header["answered-by"], header["expect"])
 
 
+@cache
 def documents(path: Path) -> list[dict[str, Any]]:
+    """Not to be changed: each file is read once."""
     return [d for d in yaml.safe_load_all(path.read_text()) if d]
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def test_yaml_and_json_parse_and_name_real_fields(page: Path) -> None:
         assert [] in wrong, f"{page}: neither a spec's nor the chart's: {min(wrong, key=len)}"
 
 
+@cache
 def spec_of(crd: Path) -> dict[str, Any]:
     document = yaml.safe_load(crd.read_text())
     spec: dict[str, Any] = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]

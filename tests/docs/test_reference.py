@@ -28,6 +28,7 @@ def fields(schema: Mapping[str, Any]) -> Iterator[str]:
         yield from fields(schema["items"])
 
 
+@pytest.mark.slow
 def test_the_pages_have_no_diff() -> None:
     pages: Callable[[], dict[Path, str]] = runpy.run_path(str(FOLDER / "generate.py"))["pages"]
     for path, text in pages().items():

@@ -37,6 +37,7 @@ def _renewed(sim: LiveSim) -> str:
     return str((lease or {}).get("spec", {}).get("renewTime", ""))
 
 
+@pytest.mark.slow
 async def test_killed_hard_and_started_again(tmp_path: Path) -> None:
     async with LiveSim(tmp_path) as sim:
         sim.submit()
@@ -121,7 +122,7 @@ class Weather(Policy):
         return Cut(timeout=False) if self.count % 14 == 3 else None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 async def test_bad_weather(tmp_path: Path) -> None:
     weather = Weather()
     async with LiveSim(tmp_path, policy=weather) as sim:

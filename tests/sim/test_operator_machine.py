@@ -204,7 +204,7 @@ def test_chaos_briefly() -> None:
     run(1, max_examples=10, stateful_step_count=15, phases=[Phase.generate])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_chaos_at_length() -> None:
     """At least a thousand operators die. The same ones every time: a build that fails can be run again."""

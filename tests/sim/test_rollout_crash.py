@@ -171,7 +171,7 @@ def test_crash_at_some_writes(name: str, committed: bool) -> None:
         compare(name, k, committed)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", list(LIVES))

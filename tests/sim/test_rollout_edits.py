@@ -85,7 +85,7 @@ def test_back_to_what_it_was(edits: list[tuple[dict[str, Any], float]], number: 
     edited(edits, number)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 @seed(2)
 @settings(max_examples=30, phases=[Phase.generate, Phase.shrink], **_COMMON)

@@ -81,7 +81,7 @@ def test_wiped_after_some_writes(name: str) -> None:
         compare(name, k)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", list(LIVES))
 def test_wiped_after_every_write(name: str) -> None:

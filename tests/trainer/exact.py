@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -83,6 +84,10 @@ class Ranks:
             time.sleep(0.01)
         return int(told.read_text())
 
+    def wanted(self, run: str) -> bool:
+        """Whether a test asks for it: SHOWN, where it is set, is a pattern of the runs' whole names."""
+        return "SHOWN" not in os.environ or bool(re.fullmatch(os.environ["SHOWN"], run))
+
     def train(
         self,
         run: str,
@@ -92,7 +97,10 @@ class Ranks:
         stop: tuple[int, int] | None = None,
         skip: tuple[int, ...] = (),
     ) -> None:
-        """`stop`: (step, rank that hears the signal). `skip`: steps whose update is left out."""
+        """`stop`: (step, rank that hears the signal). `skip`: steps whose update is left out. Nothing when the run is
+        not wanted."""
+        if not self.wanted(run):
+            return
         document = runs.spec(self.folder / "tiny" / "model", self.folder / "tiny" / "data" / "train.jsonl")
         document["training"] |= {"maxSteps": STEPS, **SMALL_MICRO, **SMOOTH, **changes.get("training", {})}
         document |= {key: value for key, value in changes.items() if key != "training"}

@@ -109,6 +109,8 @@ def run(ranks: Any, folder: Path, name: str) -> None:
     training |= {"scheduler": {"type": "Constant", "warmupPercent": 0}} | METHODS[name].get("training", {})
     changes["training"] = training
     lower = name.lower()
+    if not ranks.wanted(f"{lower}-whole"):
+        return
     ranks.resumed(lower, changes, stop=(STOPPED_AT, 0))
     ranks.results[name] = {"published": published(ranks, folder, f"{lower}-whole", changes)}
 

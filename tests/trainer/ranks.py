@@ -19,18 +19,19 @@ Results = dict[str, dict[str, Any]]
 PATIENCE = 800.0
 
 
-def run_ranks(script: str, folder: Path, *, ranks: int, result: str = "results.json") -> Any:
+def run_ranks(script: str, folder: Path, *, ranks: int, shown: str | None = None, result: str = "results.json") -> Any:
     """The JSON that rank 0 wrote to `folder/<result>`. The first rank that fails ends them all; ranks that do not end
-    write down where every thread stands.
+    write down where every thread stands. `shown`: a pattern of the runs that are wanted, all without it.
     """
     path = os.pathsep.join([str(Path(__file__).parents[2]), *(p for p in sys.path if p)])
+    wanted = {} if shown is None else {"SHOWN": shown}
     processes = []
     for rank in range(ranks):
         with (folder / f"rank-{rank}.log").open("wb") as log:
             processes.append(
                 subprocess.Popen(
                     [sys.executable, "-X", "faulthandler", str(Path(__file__).with_name(script)), str(folder)],
-                    env={**os.environ, "RANK": str(rank), "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
+                    env={**os.environ, "RANK": str(rank), "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo", **wanted},
                     stdout=log,
                     stderr=log,
                 )

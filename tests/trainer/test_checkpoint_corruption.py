@@ -138,6 +138,7 @@ def test_all_damaged_is_none_and_no_error(world: World, form: Form) -> None:
     assert world.found() is None
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_of_saving(world: World, form: Form) -> None:
     rng = Random(SEED)
     newest, during = 0, 0
@@ -283,6 +284,7 @@ def test_s3_that_fails(bucket: Bucket, proxy: FaultyProxy) -> None:
     assert bucket.found() == 5
 
 
+@pytest.mark.nightly
 def test_s3_that_stalls(bucket: Bucket, proxy: FaultyProxy) -> None:
     saver = bucket.saver(bucket.proxied)
     bucket.save(saver, 5)

@@ -184,7 +184,7 @@ stuck_here()
     assert "stuck_here" in pod.log()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)  # three gangs of two import torch, transformers and trl
 def test_trl_is_stopped_with_skew_resumed_and_ends_where_it_would_have(tmp_path: Path, data: tiny.Tiny) -> None:
     """The example: an ordinary SFTTrainer script and the callback, two ranks on gloo: uninterrupted in one pod; in two pods that

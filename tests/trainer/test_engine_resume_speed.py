@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainer.ranks import Results, joined, run_ranks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,7 @@ def test_a_slow_rank_is_named(make: Make) -> None:
     assert "everybody waits for one rank" in pod.log()
 
 
+@pytest.mark.nightly
 def test_auto_interval_is_told_and_follows_what_a_checkpoint_costs(make: Make) -> None:
     changes = {"checkpoint": {"interval": "Auto", "intervalSteps": 4}, "training": {"maxSteps": 12}}
     run = make(changes=changes, slow={"micro": 0.05, "evaluate": 0.2, "save": 0.2})

@@ -133,6 +133,7 @@ def test_killed_rank_is_named_and_the_next_attempt_skips_a_broken_checkpoint(sit
     assert (damaged.parent / "QUARANTINED.json").exists() or not damaged.parent.exists()
 
 
+@pytest.mark.nightly
 def test_a_zombie_is_refused(site: Site) -> None:
     config = site.config(1, LONG)
     gang = site.start(config)
@@ -145,6 +146,7 @@ def test_a_zombie_is_refused(site: Site) -> None:
     assert runs.manifests(config) == {}
 
 
+@pytest.mark.nightly
 def test_storage_that_stays_away_until_the_deadline(site: Site) -> None:
     config = site.config(1, LONG, grace_seconds=4)
     gang = site.start(config)
@@ -178,6 +180,7 @@ def test_a_hang_is_found_and_the_silent_rank_named(site: Site) -> None:
     assert "most recent call first" in site.stored_words(config, 0)["logTail"], "the stacks of the ranks"
 
 
+@pytest.mark.nightly
 def test_divergence_ends_with_72_and_says_what_to_do(site: Site) -> None:
     config = site.config(
         1,

@@ -7,10 +7,13 @@ import pytest
 from finetune_api.allowed import METHODS as TRAITS
 from finetune_api.allowed import published_kind
 from finetune_api.method import Method
+from tests.cells import cells
 from tests.trainer.methods import METHODS
 from tests.trainer.ranks import Results, assert_resumed
 
-RANKS = {"script": "methods.py", "ranks": 1}
+RANKS = {"script": "methods.py", "ranks": 1, "shown": "[^-]+-(whole|middle)"}
+NAMES = cells(METHODS, set(TRAITS))
+"""In `make test` one of each type."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -18,7 +21,7 @@ def test_every_method_is_in_the_matrix() -> None:
     assert {changes["method"]["type"] for changes in METHODS.values()} == set(TRAITS)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_learns_and_resumes_bit_for_bit(results: Results, name: str) -> None:
     assert "error" not in results[name], results[name]["error"]
     losses = list(results[f"{name.lower()}-whole-1"]["losses"].values())
@@ -26,7 +29,7 @@ def test_it_learns_and_resumes_bit_for_bit(results: Results, name: str) -> None:
     assert_resumed(results, name.lower())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_published_computes_what_was_trained(results: Results, name: str) -> None:
     assert "error" not in results[name], results[name]["error"]
     found = results[name]["published"]
@@ -37,7 +40,7 @@ def test_what_is_published_computes_what_was_trained(results: Results, name: str
     assert found["moved"] > 1e-2
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_estimate_counts_its_parameters(results: Results, name: str) -> None:
     assert "error" not in results[name], results[name]["error"]
     found = results[name]["published"]

@@ -9,7 +9,7 @@ import pytest
 from tests.trainer.ranks import Results, assert_losses_near, assert_near, assert_resumed, lines
 
 RANKS = {"script": "exact_distill.py", "ranks": 2}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("run", ["lora", "written"])

@@ -10,7 +10,7 @@ from tests.trainer.exact_objectives import SEEDS
 from tests.trainer.ranks import Results, assert_losses_near, assert_near, assert_resumed, lines
 
 RANKS = {"script": "exact_objectives.py", "ranks": 2}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 FOLDER = "objectives"
 
 

@@ -46,7 +46,12 @@ def test_a_stop_in_each_phase(make: Make, phase: str, times: int, code: int) -> 
 
 @pytest.mark.parametrize(
     ("order", "skew"),
-    [([1], 0.0), ([1, 0], 0.0), ([1, 0], 0.4), ([1, 0], 1.0)],
+    [
+        pytest.param([1], 0.0, marks=pytest.mark.nightly),
+        pytest.param([1, 0], 0.0, marks=pytest.mark.nightly),
+        ([1, 0], 0.4),
+        pytest.param([1, 0], 1.0, marks=pytest.mark.nightly),
+    ],
     ids=["one pod", "both at once", "0.4 s apart", "1 s apart"],
 )
 def test_two_pods_stop_at_one_step(make: Make, order: list[int], skew: float) -> None:
@@ -104,6 +109,7 @@ def test_storage_that_hangs_ends_at_the_deadline_and_leaves_the_older_checkpoint
     assert run.saved() == 3, "the first one, whole"
 
 
+@pytest.mark.nightly
 def test_random_stops(make: Make) -> None:
     rng = Random(SEED)
     share = {1: COUNT // 2, 2: COUNT - COUNT // 2}

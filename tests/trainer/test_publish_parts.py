@@ -97,6 +97,7 @@ def test_three_containers_publish_what_the_engine_agrees_with(root: Path) -> Non
     assert [result["metric"] for result in gate["results"]] == ["servedCheck"]
 
 
+@pytest.mark.slow
 def test_the_reference_is_published_also_where_nobody_asked_an_engine(root: Path) -> None:
     report = run(finished(root), root)
     assert report.exit_code == 0
@@ -106,6 +107,7 @@ def test_the_reference_is_published_also_where_nobody_asked_an_engine(root: Path
     assert manifest(root).served_check is None
 
 
+@pytest.mark.slow
 def test_an_engine_that_answers_otherwise_blocks_in_words(root: Path) -> None:
     report, _ = pod(served(root), root, FAKE_SHIFT="0.5")
     assert (report.exit_code, report.reason, report.gate_passed) == (76, "GateFailed", False)
@@ -114,6 +116,7 @@ def test_an_engine_that_answers_otherwise_blocks_in_words(root: Path) -> None:
     assert json.loads((run_dir(root) / GATE).read_text())["passed"] is False
 
 
+@pytest.mark.slow
 def test_a_tampered_reference_blocks(root: Path) -> None:
     config = served(root)
     assert part(config, Part.PREPARE, root).exit_code == 0
@@ -173,6 +176,7 @@ def test_with_warn_it_is_published_and_says_so(root: Path) -> None:
     assert found.served_check.passed is False
 
 
+@pytest.mark.slow
 def test_what_the_metrics_refuse_is_never_loaded(root: Path) -> None:
     config = served(root, {"evaluation": {"gate": [{"metric": "exactMatch", "min": "0.9"}]}})
     report = part(config, Part.PREPARE, root)
@@ -221,6 +225,7 @@ def test_a_last_container_without_the_first_gets_words(root: Path) -> None:
     assert "the publish pod's first container did not finish" in report.message
 
 
+@pytest.mark.slow
 def test_a_last_container_without_an_answer_gets_words(root: Path) -> None:
     config = served(root)
     part(config, Part.PREPARE, root)

@@ -11,7 +11,7 @@ from tests.trainer.exact_retention import SEEDS
 from tests.trainer.ranks import Results, assert_near, assert_resumed, lines
 
 RANKS = {"script": "exact_retention.py", "ranks": 2}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 TERMS = {"l2sp": "full", "kl-full": "full", "kl-lora": "lora", "ewc": "full", "replay": "full"}
 """With the method that it is compared under."""
 REPORTED = {"full": ["l2spLoss", "klToBaseLoss", "ewcLoss"], "lora": ["klToBaseLoss"]}

@@ -200,7 +200,7 @@ def test_wandb_offline_leaves_its_files_with_the_attempt(tmp_path: Path, monkeyp
     assert stored[0].stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_pod_tracks_its_run_and_ends_as_ever(tmp_path: Path) -> None:
     made = tiny.build(tmp_path / "tiny", rows=40)
     stub = Stub()

@@ -24,11 +24,11 @@ class Adaptive(PeftAdapter):
         self._options = options
 
     def apply(self, base: nn.Module) -> nn.Module:
-        from peft import AdaLoraConfig
+        from finetune_trainer.methods.peft_library import peft
 
         options = self._options
         require_modules(base, options.target_modules, "spec.method.adaLora.targetModules")
-        config = AdaLoraConfig(
+        config = peft.AdaLoraConfig(
             init_r=options.initial_rank,
             target_r=options.target_rank,
             lora_alpha=options.alpha,
@@ -50,8 +50,9 @@ class Adaptive(PeftAdapter):
 
     @torch.no_grad()
     def save_adapter(self, model: Any, folder: Path) -> None:
-        from peft import LoraConfig
         from safetensors.torch import save_file
+
+        from finetune_trainer.methods.peft_library import peft
 
         layers = adaptive_layers(model)
         kept = {name: layer.lora_E[ADAPTER].flatten().nonzero().flatten() for name, layer in layers.items()}
@@ -65,7 +66,7 @@ class Adaptive(PeftAdapter):
             up[:, : len(rows)] = b[:, rows] * scale
             state |= {f"{name}.lora_A.weight": down.cpu(), f"{name}.lora_B.weight": up.cpu()}
         save_file(state, folder / "adapter_model.safetensors")
-        LoraConfig(
+        peft.LoraConfig(
             r=rank,
             lora_alpha=rank,
             lora_dropout=float(self._options.dropout),

@@ -17,13 +17,13 @@ from finetune_trainer.engine.mode import answering
 
 def adapted(base: nn.Module, config: Any, field: str, value: object) -> nn.Module:
     """`base` with peft's layers in it. Raises SpecError naming `field` for what peft does not take."""
-    from peft import get_peft_model
+    from finetune_trainer.methods.peft_library import peft
 
     try:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 for a property by its old name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            model: nn.Module = get_peft_model(base, config)
+            model: nn.Module = peft.get_peft_model(base, config)
     except ValueError as error:
         raise SpecError(field, value, str(error)) from error
     return model
@@ -48,9 +48,9 @@ class PeftAdapter:
         model.save_pretrained(folder)
 
     def load_adapter(self, base: nn.Module, folder: Path) -> nn.Module:
-        from peft import PeftModel
+        from finetune_trainer.methods.peft_library import peft
 
-        return PeftModel.from_pretrained(base, str(folder))  # type: ignore[no-any-return]
+        return peft.PeftModel.from_pretrained(base, str(folder))  # type: ignore[no-any-return]
 
 
 def require_modules(base: nn.Module, wanted: Sequence[str], field: str) -> None:

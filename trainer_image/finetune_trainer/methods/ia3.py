@@ -15,11 +15,11 @@ class Scaling(PeftAdapter):
         self._options = options
 
     def apply(self, base: nn.Module) -> nn.Module:
-        from peft import IA3Config
+        from finetune_trainer.methods.peft_library import peft
 
         targets, inner = self._options.target_modules, self._options.feedforward_modules
         require_modules(base, targets, "spec.method.ia3.targetModules")
-        config = IA3Config(target_modules=list(targets), feedforward_modules=list(inner), task_type="CAUSAL_LM")
+        config = peft.IA3Config(target_modules=list(targets), feedforward_modules=list(inner), task_type="CAUSAL_LM")
         return adapted(base, config, "spec.method.ia3", targets)
 
     def merge(self, model: Any) -> nn.Module:

@@ -63,9 +63,9 @@ def add_lora(base: nn.Module, lora: LoRA, *, dora: bool = False) -> nn.Module:
 
 def lora_config(lora: LoRA, *, dora: bool = False, scores: bool = False) -> Any:
     """`scores`: the base has a head of one output, which trains as a whole."""
-    from peft import LoraConfig
+    from finetune_trainer.methods.peft_library import peft
 
-    return LoraConfig(
+    return peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=float(lora.dropout),

@@ -36,16 +36,16 @@ class Prepended(PeftAdapter):
 
 
 def prompt_config(options: Options) -> Any:
-    from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+    from finetune_trainer.methods.peft_library import peft
 
     common: dict[str, Any] = {"num_virtual_tokens": options.virtual_tokens, "task_type": "CAUSAL_LM"}
     if isinstance(options, api.Prefix):
-        return PrefixTuningConfig(**common, encoder_hidden_size=options.hidden_size, prefix_projection=True)
+        return peft.PrefixTuningConfig(**common, encoder_hidden_size=options.hidden_size, prefix_projection=True)
     if isinstance(options, api.PTuningV2):
-        return PrefixTuningConfig(**common, prefix_projection=False)
+        return peft.PrefixTuningConfig(**common, prefix_projection=False)
     if isinstance(options, api.PTuning):
-        return PromptEncoderConfig(**common, encoder_hidden_size=options.hidden_size)
-    return PromptTuningConfig(**common)
+        return peft.PromptEncoderConfig(**common, encoder_hidden_size=options.hidden_size)
+    return peft.PromptTuningConfig(**common)
 
 
 def _hidden_from_the_head(model: nn.Module, count: int, options: Options) -> nn.Module:

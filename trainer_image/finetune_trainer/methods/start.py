@@ -70,9 +70,9 @@ def _names(layer: str) -> tuple[str, str]:
 def against_the_base(model: Any, start: Start) -> Any:
     """The same model as a plain adapter over the untouched base, of twice the rank: s·(B·A - B0·A0) is the product of
     [B, -B0] and [A; A0]. `(config, tensors)` as peft stores them."""
-    from peft import get_peft_model_state_dict
+    from finetune_trainer.methods.peft_library import peft
 
-    state = get_peft_model_state_dict(model)
+    state = peft.get_peft_model_state_dict(model)
     doubled = dict(state)
     for name, first in start.start.items():
         key = name.replace(f".{_ADAPTER}.weight", ".weight")

@@ -14,25 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from fakeapi import FakeApiServer, install_crd
 
 from tests.apiserver.differential import FakeServer, RealServer, Runner, Server
 from tests.apiserver.operations import KINDS, WIDGETS
 from tests.apiserver.script import Writer
+from tests.crds import crd
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).resolve().parents[2]
-_ROUTES_CRD = "helm/finetune-operator/charts/gateway-api/crds/gateway.networking.k8s.io_httproutes.yaml"
-HTTPROUTES = yaml.load((REPO / _ROUTES_CRD).read_text(), Loader=yaml.CSafeLoader)
-MODELDEPLOYMENTS = yaml.safe_load((REPO / "crds/modeldeployments.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
 def real(apiserver: Any) -> Iterator[RealServer]:
     server = RealServer(apiserver)
     crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    for manifest in (WIDGETS, HTTPROUTES):
+    for manifest in (WIDGETS, crd("httproutes")):
         server.call("POST", crds, {}, manifest)
     deadline = time.monotonic() + 30
     for path in ("/apis/example.test/v1/widgets", "/apis/gateway.networking.k8s.io/v1/httproutes"):
@@ -46,7 +43,7 @@ def real(apiserver: Any) -> Iterator[RealServer]:
 @pytest.fixture
 def fake() -> FakeServer:
     server = FakeApiServer()
-    for manifest in (WIDGETS, HTTPROUTES, MODELDEPLOYMENTS):
+    for manifest in (WIDGETS, crd("httproutes"), crd("modeldeployments")):
         install_crd(server, manifest)
     return FakeServer(server)
 

@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 
 from e2e.cluster import ApiServer
 from tests.chart.helm import Helm, Refused
+from tests.crds import OURS, crd
 from tests.docs.console import KINDS, REPO, Command, all_commands, pages
 
 FENCE = re.compile(r"^```(\S*)", re.MULTILINE)
@@ -141,7 +141,7 @@ def snippets(page: Path, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(REPO)))
 def test_yaml_and_json_parse_and_name_real_fields(page: Path) -> None:
-    specs = [spec_of(path) for path in sorted((REPO / "crds").glob("*.yaml"))]
+    specs = [spec_of(plural) for plural in OURS]
     values = yaml.safe_load((REPO / "helm" / "finetune-operator" / "values.yaml").read_text())
     for text in snippets(page, "json"):
         for line in text.splitlines():
@@ -156,10 +156,8 @@ def test_yaml_and_json_parse_and_name_real_fields(page: Path) -> None:
         assert [] in wrong, f"{page}: neither a spec's nor the chart's: {min(wrong, key=len)}"
 
 
-@cache
-def spec_of(crd: Path) -> dict[str, Any]:
-    document = yaml.safe_load(crd.read_text())
-    spec: dict[str, Any] = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+def spec_of(plural: str) -> dict[str, Any]:
+    spec: dict[str, Any] = crd(plural)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return spec
 
 

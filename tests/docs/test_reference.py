@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from finetune_api.retention import Retention
 from finetune_cli import combinations
 from finetune_operator.core import names
 from finetune_trainer.serve import reasons
+from tests.crds import crd
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / "docs" / "reference"
@@ -37,8 +37,7 @@ def test_the_pages_have_no_diff() -> None:
 
 @pytest.mark.parametrize("kind", ["finetunejob", "modeldeployment"])
 def test_every_field_of_the_crd_has_a_row(kind: str) -> None:
-    crd = yaml.safe_load((REPO / "crds" / f"{kind}s.yaml").read_text())
-    root = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    root = crd(f"{kind}s")["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     text = (FOLDER / f"{kind}.md").read_text()
     # `name` of a secretRef is explained once, in the introduction.
     missing = {f for part in ("spec", "status") for f in fields(root[part]) if f"| `{f}` |" not in text}

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests" / "sim"))
@@ -14,16 +13,15 @@ sys.path.insert(0, str(REPO / "tests" / "sim"))
 from fakeapi import World, install_crd  # noqa: E402
 
 from finetune_operator.kube.client import Client  # noqa: E402
+from tests.crds import OURS, crd  # noqa: E402
 from tests.kube.builders import gateway_crd  # noqa: E402
-
-CRDS = ("finetunejobs.yaml", "modeldeployments.yaml")
 
 
 @pytest.fixture
 def world() -> World:
     world = World(nodes={"n1": {"nvidia.com/gpu": "8"}})
     world.api.create("", "namespaces", "", {"metadata": {"name": "team"}})
-    for manifest in (*(yaml.safe_load((REPO / "crds" / f).read_text()) for f in CRDS), gateway_crd()):
+    for manifest in (*map(crd, OURS), gateway_crd()):
         install_crd(world.server, manifest)
     return world
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 from fakeapi import HttpFrontend, Refuse, Script, World, install_crd
 
 from finetune_operator.core.serving.types import DeploymentObserved
@@ -20,8 +19,8 @@ from finetune_operator.shell.config import load
 from finetune_operator.shell.connection import Access
 from finetune_operator.shell.election import LEASE_NAME
 from finetune_operator.shell.operator import Operator
+from tests.crds import OURS, crd
 from tests.kube.builders import Json, gateway_crd, new_finetunejob, new_modeldeployment
-from tests.kube.conftest import CRDS, REPO
 
 FLAGS = ["--namespace", "team", "--trainer-image", "t:1", "--small-image", "s:1", "--listen", "127.0.0.1:0"]
 
@@ -184,8 +183,8 @@ async def test_without_the_crd_it_says_so_and_waits(
     await one.until(lambda: any("kubectl apply -f crds/" in r.getMessage() for r in caplog.records))
     assert not one.task.done()
     assert (await one.get("/readyz"))[0] == 503
-    for crd in CRDS:
-        install_crd(bare.server, yaml.safe_load((REPO / "crds" / crd).read_text()))
+    for plural in OURS:
+        install_crd(bare.server, crd(plural))
     bare.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob())
     await one.until(lambda: one.status().get("phase") == "Running")
 
@@ -220,8 +219,8 @@ async def test_without_the_gateway_api_jobs_go_on_and_it_makes_place_when_it_app
     monkeypatch.setattr(resync, "_SECOND_ROUND", 0.3)
     bare = World(nodes={"n1": {}})
     bare.api.create("", "namespaces", "", {"metadata": {"name": "team"}})
-    for crd in CRDS:
-        install_crd(bare.server, yaml.safe_load((REPO / "crds" / crd).read_text()))
+    for plural in OURS:
+        install_crd(bare.server, crd(plural))
     bare.api.create("finetune.dev", "finetunejobs", "team", new_finetunejob())
     bare.api.create("finetune.dev", "modeldeployments", "team", new_modeldeployment())
     one = await start("--resync-seconds", "1", on=bare)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from fakeapi import FakeApiServer, Frontend, install_crd
 from fakeapi.strategies import Cause
 from helpers import Api, Refused, owned
 
-CRD = yaml.safe_load((Path(__file__).resolve().parents[2] / "crds" / "finetunejobs.yaml").read_text())
+from tests.crds import crd
+
+CRD = crd("finetunejobs")
 PATH = "/apis/finetune.dev/v1alpha1/namespaces/default/finetunejobs"
 SHORTEST: dict[str, Any] = {
     "apiVersion": "finetune.dev/v1alpha1",

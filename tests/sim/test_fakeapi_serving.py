@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from fakeapi import World, install_crd
 from fakeapi.controllers import Answer, Process, Program
+
+from tests.crds import crd
 
 GPUS = {"nvidia.com/gpu": "4"}
 Obj = dict[str, Any]
@@ -19,15 +19,9 @@ ROUTES = ("gateway.networking.k8s.io", "httproutes")
 ENGINE = Program(start_seconds=1, seconds=None, init_seconds=5, ready_seconds=10, term_seconds=2, term_exit_code=0)
 
 
-@cache
-def gateway_crd() -> Obj:
-    manifest = REPO / "helm/finetune-operator/charts/gateway-api/crds/gateway.networking.k8s.io_httproutes.yaml"
-    return dict(yaml.load(manifest.read_text(), Loader=yaml.CSafeLoader))
-
-
 def world(program: Program = ENGINE, *, seed: int = 0) -> World:
     w = World({"n0": GPUS, "n1": GPUS}, seed=seed, programs=lambda pod: program)
-    install_crd(w.server, gateway_crd())
+    install_crd(w.server, crd("httproutes"))
     return w
 
 

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import yaml
 from fakeapi import FakeClock, HttpFrontend, Policy, World, install_crd
 
+from tests.crds import OURS, crd
+
 from .rundir import RunDirectory
-from .view import NAMESPACE, REPO, JobView, crd
+from .view import NAMESPACE, JobView
 
 
 class RealClock(FakeClock):
@@ -41,7 +42,7 @@ class LiveSim(JobView):
             self.world.add_node(f"n{n}", {"nvidia.com/gpu": "4"})
         for namespace in (NAMESPACE, "finetune-system"):
             self.world.api.create("", "namespaces", "", {"metadata": {"name": namespace}})
-        for manifest in (crd(), yaml.safe_load((REPO / "crds" / "modeldeployments.yaml").read_text())):
+        for manifest in map(crd, OURS):
             install_crd(self.world.server, manifest)
         self.runs: dict[str, RunDirectory] = {}
         self.http = HttpFrontend(self.world.frontend, bookmark_every=0.5, client="operator")

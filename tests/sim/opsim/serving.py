@@ -7,7 +7,6 @@ import random
 from functools import cache
 from typing import Any
 
-import yaml
 from fakeapi import World, resource_of
 from fakeapi.controllers import Program
 from fakeapi.kinds import Resource
@@ -20,12 +19,13 @@ from finetune_operator.core.names import (
     ROLE_ENGINE,
     ROLE_VERIFIER,
 )
+from tests.crds import crd
 
 from .clients import Client, Clients
 from .engines import Engine, EnginePod
 from .models import Checker, Model, Verifier, fetch_report, serve_config
 from .rundir import RunDirectory
-from .view import NAMESPACE, REPO, merge
+from .view import NAMESPACE, merge
 
 Obj = dict[str, Any]
 MD = ("finetune.dev", "modeldeployments")
@@ -54,11 +54,7 @@ SERVING_SPEC: Obj = {
 @cache
 def kinds() -> tuple[Resource, ...]:
     """ModelDeployment and HTTPRoute. Their CRDs are not stored as objects: nobody reads them, and one is large."""
-    crds = (
-        "crds/modeldeployments.yaml",
-        "helm/finetune-operator/charts/gateway-api/crds/gateway.networking.k8s.io_httproutes.yaml",
-    )
-    return tuple(resource_of(yaml.load((REPO / path).read_text(), Loader=yaml.CSafeLoader)) for path in crds)
+    return tuple(resource_of(crd(plural)) for plural in ("modeldeployments", "httproutes"))
 
 
 class DeploymentView:

@@ -10,6 +10,8 @@ from typing import Any
 from fakeapi import Policy, World, install_crd
 from fakeapi.jsontools import parse_time
 
+from tests.crds import crd
+
 from .clients import Clients
 from .invariants import Watchdog
 from .loop import JumpingLoop, LoopClock
@@ -18,7 +20,7 @@ from .process import CLIENT, CONFIG, OperatorProcess
 from .rundir import Gang, RunDirectory, Trainer
 from .serving import MD, DeploymentView, kinds
 from .serving_invariants import ServingWatchdog
-from .view import FTJ, NAME, NAMESPACE, JobView, crd
+from .view import FTJ, NAME, NAMESPACE, JobView
 
 Obj = dict[str, Any]
 
@@ -41,7 +43,7 @@ class Sim(DeploymentView, JobView):
             self.world.add_node(f"n{n}", {"nvidia.com/gpu": "4"})
         for namespace in (NAMESPACE, "finetune-system"):
             self.world.api.create("", "namespaces", "", {"metadata": {"name": namespace}})
-        install_crd(self.world.server, crd())
+        install_crd(self.world.server, crd("finetunejobs"))
         self.runs: dict[str, RunDirectory] = {}
         self.models: dict[str, Model] = {}
         self.clients = Clients(self.world, seed)

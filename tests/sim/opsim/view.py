@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fakeapi import World
 from fakeapi.controllers import Program
 
@@ -26,12 +24,6 @@ SPEC: Obj = {
     "resources": {"nodes": 2, "gpusPerNode": 4},
     "checkpoint": {"notice": "30s"},
 }
-
-
-@cache
-def crd() -> Obj:
-    manifest: Obj = yaml.safe_load((REPO / "crds" / "finetunejobs.yaml").read_text())
-    return manifest
 
 
 class JobView:

@@ -5,6 +5,7 @@ A missing program is a skip that says what to run; `make test` runs what needs o
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
@@ -36,6 +37,11 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("nightly"):
             item.config.stash[_left] = item.config.stash.get(_left, 0) + 1
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: each look for cycles, and publishing takes some, would go through all of it."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

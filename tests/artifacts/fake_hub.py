@@ -53,7 +53,10 @@ class FakeHub:
 
     def __enter__(self) -> FakeHub:
         self._servers = [ThreadingHTTPServer((self.address, 0), _handler(self, host)) for host in ("hub", "files")]
-        self._threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in self._servers]
+        self._threads = [
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+            for server in self._servers
+        ]
         for thread in self._threads:
             thread.start()
         return self

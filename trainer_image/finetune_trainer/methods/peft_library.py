@@ -7,22 +7,14 @@ bitsandbytes' (quantize.py has layers of its own), so peft is told that there is
 
 from __future__ import annotations
 
-import sys
+from finetune_trainer.common.hidden import hidden
 
-_HIDDEN = "bitsandbytes"
-
-_found = sys.modules.get(_HIDDEN)
-sys.modules[_HIDDEN] = None  # type: ignore[assignment]
-try:
+with hidden("bitsandbytes"):
     import peft
     from peft.import_utils import is_bnb_4bit_available, is_bnb_available
 
     # They remember what they find first.
     is_bnb_available()
     is_bnb_4bit_available()
-finally:
-    del sys.modules[_HIDDEN]
-    if _found is not None:
-        sys.modules[_HIDDEN] = _found
 
 __all__ = ["peft"]

@@ -21,6 +21,7 @@ from finetune_api.objective import foresees, head_of, scores
 from finetune_artifacts import open_store
 from finetune_trainer.checkpoint.restore import load_memory, load_trainable
 from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.hidden import hidden
 from finetune_trainer.common.pins import name_on_the_hub
 from finetune_trainer.engine import value
 from finetune_trainer.engine.model import load_base, with_new_parameters
@@ -113,7 +114,9 @@ def _save_weights(model: Any, stored: Mapping[str, TensorInfo], folder: Path) ->
     # A base with sampling defaults that transformers now calls invalid must not fail here; its own file is copied.
     if model.can_generate():
         model.generation_config = GenerationConfig()
-    model.save_pretrained(folder, state_dict=state, max_shard_size=_SHARD)
+    # To unwrap the model it would import DeepSpeed, and that mlflow: two seconds for a model that is not wrapped.
+    with hidden("deepspeed"):
+        model.save_pretrained(folder, state_dict=state, max_shard_size=_SHARD)
 
 
 def _type_of(name: str, stored: Mapping[str, TensorInfo], usual: torch.dtype) -> torch.dtype:

@@ -69,7 +69,17 @@ def stages(*, nightly: bool = False) -> list[Stage]:
         # A file stays with one worker: its tests may share ports, devices or an API server.
         Stage(
             "slow tests, and with programs",
-            (*_PYTEST, "tests", "-n", "2", "--dist", "loadfile", "-m", f"({later}) and not cluster{still}"),
+            (
+                *_PYTEST,
+                "tests",
+                "-n",
+                "2",
+                "--dist",
+                "loadfile",
+                "--no-loadscope-reorder",
+                "-m",
+                f"({later}) and not cluster{still}",
+            ),
         ),
         Stage("real cluster", (sys.executable, "-m", "e2e.cluster", "up"), needs_root),
         Stage(

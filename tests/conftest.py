@@ -59,12 +59,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{LEFT}: {count} tests")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before -m chooses by marks. A test in the fast stage of a fresh machine would be skipped, and never be run."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Before -m chooses by marks: a test in the fast stage of a fresh machine would be skipped, and never be run. After
+    they are shuffled: files that may take long begin first, or one worker would wait for the other's last.
+    """
     for item in items:
         if not {"need", "s3", "apiserver"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("programs")
+    yield
+    longest: dict[Path, float] = {}
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0.0), float(mark.args[0]) if mark else 0.0)
+    items.sort(key=lambda item: -longest[item.path])
 
 
 def _need(binary: str) -> Path:

@@ -91,6 +91,7 @@ def lines(path: Path) -> list[str]:
         return []
 
 
+@pytest.mark.nightly
 def test_a_model_and_data_of_the_hub_are_trained_and_published(bed: Path) -> None:
     """The processes run offline, as in a pod, but for what the manifest names."""
     text = JOB.replace("{uri: model}", "{uri: hf://acme/bot}")

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.manifests import JOB, finetune, write
 from tests.trainer import tiny
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 TAUGHT = """\
   objective:
     type: Distill

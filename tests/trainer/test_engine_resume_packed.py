@@ -7,9 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.cells import cells
 from tests.trainer.ranks import Results, assert_exact, assert_losses_near, assert_near
 
-RANKS = {"script": "exact_packed.py", "ranks": 2}
+RANKS = {
+    "script": "exact_packed.py",
+    "ranks": 2,
+    "shown": "(lora|chosen)-(whole|middle)|before-whole",
+}
+RESUMED = [
+    ("lora-whole-1", ["lora-middle-1", "lora-middle-2"]),
+    ("lora-whole-1", ["lora-epoch-1", "lora-epoch-2"]),
+    ("full-whole-1", ["full-middle-1", "full-middle-2"]),
+    ("fsdp-whole-1", ["fsdp-middle-1", "fsdp-middle-2"]),
+    ("before-whole-1", ["before-1", "before-2"]),
+    ("chosen-whole-1", ["chosen-middle-1", "chosen-middle-2"]),
+    ("ordered-whole-1", ["ordered-middle-1", "ordered-middle-2"]),
+]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -18,28 +32,19 @@ def state(results: Results, run: str) -> dict[str, object]:
     return document
 
 
-@pytest.mark.parametrize(
-    ("whole", "parts"),
-    [
-        ("lora-whole-1", ["lora-middle-1", "lora-middle-2"]),
-        ("lora-whole-1", ["lora-epoch-1", "lora-epoch-2"]),
-        ("full-whole-1", ["full-middle-1", "full-middle-2"]),
-        ("fsdp-whole-1", ["fsdp-middle-1", "fsdp-middle-2"]),
-        ("before-whole-1", ["before-1", "before-2"]),
-        ("chosen-whole-1", ["chosen-middle-1", "chosen-middle-2"]),
-        ("ordered-whole-1", ["ordered-middle-1", "ordered-middle-2"]),
-    ],
-)
+@pytest.mark.parametrize(("whole", "parts"), cells(RESUMED, [RESUMED[0], RESUMED[5]]))
 def test_same_world_size_is_bit_exact(results: Results, whole: str, parts: list[str]) -> None:
     assert_exact(results, whole, parts)
     assert results[whole]["total"] == 10
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("run", ["shrink", "grow"])
 def test_another_world_size_learns_the_same(results: Results, run: str) -> None:
     assert_near(results, run, "lora-whole-1")
 
 
+@pytest.mark.nightly
 def test_sharded_parameters_learn_the_same(results: Results) -> None:
     assert_losses_near(results["fsdp-whole-1"]["losses"], results["full-whole-1"]["losses"])
 

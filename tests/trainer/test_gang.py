@@ -69,6 +69,7 @@ def after(seconds: float, act: Callable[[], None]) -> None:
     act()
 
 
+@pytest.mark.nightly
 def test_two_pods_stop_at_one_step_and_go_on_as_one(site: Site) -> None:
     first = site.config(1, LONG)
     gang = site.start(first, nodes=2)

@@ -20,6 +20,8 @@ REPO = Path(__file__).resolve().parents[1]
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|error|errors|deselected)\b")
 _LEFT = re.compile(r"left to .make nightly.: (\d+) tests")
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "--durations=10")
+_BY_FILE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+"""A file stays with one worker: its tests may share ports, devices or an API server."""
 _BRIEF = "e2e/scenarios/test_story.py::test_the_story_holds[brief]"
 """The whole story has all of it."""
 _BINARIES = (
@@ -66,20 +68,9 @@ def stages(*, nightly: bool = False) -> list[Stage]:
         Stage("generated files", ("make", "--no-print-directory", "verify")),
         Stage("unit tests", (*_PYTEST, "tests", "-n", "2", "-m", f"not ({later}) and not cluster")),
         Stage("pinned programs", (sys.executable, "-m", "e2e.tools", *_BINARIES)),
-        # A file stays with one worker: its tests may share ports, devices or an API server.
         Stage(
             "slow tests, and with programs",
-            (
-                *_PYTEST,
-                "tests",
-                "-n",
-                "2",
-                "--dist",
-                "loadfile",
-                "--no-loadscope-reorder",
-                "-m",
-                f"({later}) and not cluster{still}",
-            ),
+            (*_PYTEST, "tests", *_BY_FILE, "-m", f"({later}) and not cluster{still}"),
         ),
         Stage("real cluster", (sys.executable, "-m", "e2e.cluster", "up"), needs_root),
         Stage(

@@ -15,7 +15,7 @@ from e2e.story.narrator import Narrator
 from e2e.story.stage import Stage, StoryError
 
 _EPILOG = """examples:
-  make demo                              the whole story (about 25 minutes on 2 cores, cluster included when cached)
+  make demo                              the whole story (about 20 minutes on 2 cores, cluster included when cached)
   python -m e2e.demo --chapters a,b,e    some chapters only (b, c, d and e build on a)
   python -m e2e.demo --chapters a,e,A,B  a small letter trains, a capital one serves (B to H build on A)
   python -m e2e.demo --uninstall         also chapter g: remove the operator and see what stays

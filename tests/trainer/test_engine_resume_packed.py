@@ -13,7 +13,7 @@ from tests.trainer.ranks import Results, assert_exact, assert_losses_near, asser
 RANKS = {
     "script": "exact_packed.py",
     "ranks": 2,
-    "shown": "(lora|chosen)-(whole|middle)|before-whole",
+    "shown": "(lora|chosen)-(whole|middle)|before(-whole)?|ordered-whole",
 }
 RESUMED = [
     ("lora-whole-1", ["lora-middle-1", "lora-middle-2"]),

@@ -117,10 +117,13 @@ def d_operator_away(stage: Stage, *, away: float = 30) -> Job:
     number = attempts(before)[-1]["index"]
     pods = {p["metadata"]["uid"] for p in stage.trainers(DISTURBED, number)}
     stage.narrator.command("kill -9 <both operator processes>; kubectl scale deployment --replicas=0")
-    for pod in _operators(stage):
-        stage.cluster.kill_container(pod["metadata"]["namespace"], pod["metadata"]["name"], signal.SIGKILL)
+    # Stopped first: a container that were killed before its pod is deleted would be started again, and one that were
+    # killed after it would have been asked to end.
+    _signal_operators(stage, signal.SIGSTOP)
     stage.kubectl("-n", SYSTEM, "scale", "deployment", "finetune-operator", "--replicas=0")
     gone = time.monotonic()
+    stage.until("they are deleted", lambda: all("deletionTimestamp" in pod["metadata"] for pod in _operators(stage)))
+    _signal_operators(stage, signal.SIGKILL)
     stage.until("no operator is left", lambda: not _operators(stage), timeout=60)
     alive = {p["metadata"]["uid"] for p in stage.trainers(DISTURBED, number) if p["status"]["phase"] == "Running"}
     if alive != pods:
@@ -143,6 +146,11 @@ def d_operator_away(stage: Stage, *, away: float = 30) -> Job:
         raise StoryError(f"the preemption without an operator lost work: {ended}")
     stage.fact("d", "steps lost by a preemption without an operator", ended["lostSteps"])
     return job
+
+
+def _signal_operators(stage: Stage, number: signal.Signals) -> None:
+    for pod in _operators(stage):
+        stage.cluster.kill_container(pod["metadata"]["namespace"], pod["metadata"]["name"], number)
 
 
 def _operators(stage: Stage) -> list[Job]:

@@ -16,7 +16,7 @@ from finetune_api.parallelism import Parallelism
 from finetune_api.publishing import Evaluation, Output, Publish
 from finetune_api.retention import Retention
 from finetune_api.running import Resources, Retry, Scheduling, SecretRef
-from finetune_api.speed import ATTENTION_RULES, PRECISION_RULES, Attention
+from finetune_api.speed import ATTENTION_RULES, KERNEL_RULES, PRECISION_RULES, Attention
 from finetune_api.storage import Stored
 from finetune_api.tracking import Tracking
 from finetune_api.training import Training
@@ -90,6 +90,7 @@ class FineTuneJobSpec(ApiModel):
         json_schema_extra=rules(
             *ATTENTION_RULES,
             *PRECISION_RULES,
+            *KERNEL_RULES,
             *RULES,
             cel(
                 "!(has(self.output.checkpoint) && self.output.checkpoint == 'Best') || has(self.checkpoint.keep.best)",

@@ -14,7 +14,7 @@ from typing import Any
 from finetune_api.finetunejob import FineTuneJobSpec
 
 _FORMAT = 1
-_SAME_MODEL = ("microBatchSize", "onOOM", "activationCheckpointing")
+_SAME_MODEL = ("microBatchSize", "onOOM", "activationCheckpointing", "compile", "kernels")
 """Of `training`: how it is computed, not what."""
 
 

@@ -15,6 +15,12 @@ class Attention(StrEnum):
     FLEX = "Flex"
 
 
+class Kernels(StrEnum):
+    TORCH = "Torch"
+    LIGER = "Liger"
+
+
+_ON_CPU = "has(self.resources) && has(self.resources.gpusPerNode) && self.resources.gpusPerNode == 0"
 _FLASH = "has(self.model.attention) && self.model.attention == 'FlashAttention2'"
 _FLEX = "has(self.model.attention) && self.model.attention == 'Flex'"
 ATTENTION_RULES = (
@@ -23,12 +29,35 @@ ATTENTION_RULES = (
         "FlashAttention2 computes in 16 bits; set training.precision: BF16, or model.attention: SDPA",
     ),
     cel(
-        f"!(({_FLASH} || {_FLEX}) && has(self.resources) && has(self.resources.gpusPerNode) && "
-        "self.resources.gpusPerNode == 0)",
+        f"!(({_FLASH} || {_FLEX}) && {_ON_CPU})",
         "FlashAttention2 and Flex need a GPU; set model.attention: Auto, or resources.gpusPerNode",
     ),
 )
 """Of FineTuneJob's spec."""
+
+KERNEL_RULES = (
+    cel(
+        f"self.training.kernels != 'Liger' || !({_ON_CPU})",
+        "Liger's kernels need a GPU; set training.kernels: Torch, or resources.gpusPerNode",
+        ".training.kernels",
+    ),
+    cel(
+        "!self.training.compile || self.training.kernels != 'Liger'",
+        "compile makes kernels of its own; remove training.compile, or training.kernels: Liger",
+        ".training.compile",
+    ),
+    cel(
+        "!self.training.compile || self.training.activationCheckpointing != 'Selective'",
+        "compile chooses itself what it keeps of a layer; set training.activationCheckpointing: Full, None or Auto",
+        ".training.compile",
+    ),
+    cel(
+        "!self.training.compile || !(self.parallelism.strategy in ['ZeRO1', 'ZeRO2', 'ZeRO3'])",
+        "compile has not been proven under ZeRO; set parallelism.strategy: FSDP, DDP or Auto",
+        ".training.compile",
+    ),
+)
+"""Of FineTuneJob's spec, likewise."""
 
 PRECISION_RULES = (
     cel(

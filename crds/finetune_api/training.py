@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from finetune_api.base import ApiModel, Decimal, cel, rules
+from finetune_api.speed import Kernels
 
 
 class SchedulerType(StrEnum):
@@ -244,6 +245,20 @@ class Training(ApiModel):
             "memory estimate. The model comes out the same."
         ),
     ] = ActivationCheckpointing.AUTO
+    compile: Annotated[
+        bool,
+        Field(
+            description="Compile decoder layers (torch.compile): steps get shorter, and each attempt begins with a "
+            "minute or so of compiling. The trainer image needs a compiler."
+        ),
+    ] = False
+    kernels: Annotated[
+        Kernels,
+        Field(
+            description="Liger: fused kernels for norms, rotations and gated activations of common models, on a GPU. "
+            "Torch: the model's own."
+        ),
+    ] = Kernels.TORCH
     on_nan: Annotated[
         OnNaN,
         Field(

@@ -238,6 +238,8 @@ def _describe(config: RunConfig, plan: BatchPlan, strategy: Strategy, choice: Ch
         parameters=sum(elements(p) for p in net.parameters()),
         trainable=sum(elements(p) for p in model.trainable(net)),
         attention=attention_of(net),
+        kernels=config.spec.training.kernels,
+        compiled=config.spec.training.compile,
         torch=torch.__version__,
         globalBatch=plan.global_batch,
         microBatch=plan.micro_batch,

@@ -22,6 +22,8 @@ from finetune_api.training import ActivationCheckpointing, Precision
 from finetune_trainer.common.errors import RunError
 from finetune_trainer.engine import value
 from finetune_trainer.engine.attention import first_supported
+from finetune_trainer.engine.compiled import compile_layers
+from finetune_trainer.engine.kernels import use_liger
 from finetune_trainer.engine.recompute import recompute_layers
 from finetune_trainer.methods.choose import method_of
 from finetune_trainer.model.estimate.trained import half_at_rest
@@ -84,6 +86,8 @@ class Form:
     recompute: ActivationCheckpointing = ActivationCheckpointing.NONE
     attention: tuple[str, ...] = ANY_ATTENTION
     """transformers' names, the first that the model can do."""
+    liger: bool = False
+    compiled: bool = False
 
 
 PLAIN = Form()
@@ -119,10 +123,14 @@ def with_new_parameters(spec: FineTuneJobSpec, base: nn.Module) -> nn.Module:
 
 
 def _adapted(spec: FineTuneJobSpec, model: nn.Module, form: Form) -> nn.Module:
+    if form.liger:
+        use_liger(model)
     model = with_new_parameters(spec, model)
     for parameter in trainable(model):
         parameter.data = parameter.data.float()
     recompute_layers(model, form.recompute)
+    if form.compiled:
+        compile_layers(model)
     return model
 
 

@@ -13,7 +13,9 @@ from finetune_api.training import ActivationCheckpointing
 from finetune_artifacts import open_store
 from finetune_trainer.engine import model
 from finetune_trainer.engine.attention import candidates
+from finetune_trainer.engine.compiled import is_compiled
 from finetune_trainer.engine.context import Place
+from finetune_trainer.engine.kernels import wants_liger
 from finetune_trainer.engine.model import Form
 from finetune_trainer.engine.plan import BatchPlan
 from finetune_trainer.engine.strategy.base import Strategy
@@ -65,10 +67,17 @@ def _inspected(folder: Path) -> ModelInfo:
 
 def build(choice: Choice, spec: FineTuneJobSpec, folder: Path, place: Place, *, ranks_per_node: int) -> Strategy:
     """On every rank, with torch's seed set: the model, its optimizer, and how they are spread."""
-    form = Form(model.resting_type(spec, place.device), choice.recompute, candidates(spec, place.device))
+    device = place.device
+    form = Form(
+        model.resting_type(spec, device),
+        choice.recompute,
+        candidates(spec, device),
+        liger=wants_liger(spec, device),
+        compiled=is_compiled(spec, device),
+    )
     if choice.name not in CUTS_PARAMETERS:
-        whole = model.build(spec, folder, place.device, form)
-        return ZeRO(spec, choice.name, whole, place) if choice.name in ZERO_STAGES else DDP(spec, whole, place.device)
+        whole = model.build(spec, folder, device, form)
+        return ZeRO(spec, choice.name, whole, place) if choice.name in ZERO_STAGES else DDP(spec, whole, device)
     first = place.rank == 0
     net = model.build(spec, folder, torch.device("cpu"), form) if first else model.structure(spec, folder, form)
     if choice.name is StrategyName.ZERO3:

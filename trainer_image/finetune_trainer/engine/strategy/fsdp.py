@@ -6,7 +6,7 @@ none holds it whole on its device: parameters are sent one by one, and each rank
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,12 +17,12 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from finetune_api.exitcodes import ExitCode
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_api.training import Precision
 from finetune_trainer.checkpoint.held import Held, first_element, local
-from finetune_trainer.common.errors import RunError
+from finetune_trainer.common.errors import SpecError
 from finetune_trainer.engine.context import Place
+from finetune_trainer.engine.layers import decoder_layers
 from finetune_trainer.engine.model import COMPUTE
 from finetune_trainer.engine.strategy.adam import WithAdam
 
@@ -45,7 +45,10 @@ class FSDP(WithAdam):
             if parallelism.offload
             else OffloadPolicy(),
         }
-        for layer in decoder_layers(model):
+        layers = list(decoder_layers(model))
+        if not layers:
+            raise SpecError("spec.parallelism.strategy", self.name, "it needs a model built of decoder layers; use DDP")
+        for layer in layers:
             fully_shard(layer, **policy)
         root = fully_shard(model, **policy)
         for module in root.modules():
@@ -62,14 +65,6 @@ class FSDP(WithAdam):
     def norm(self) -> torch.Tensor:
         norm = self._norm()
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
-def decoder_layers(model: nn.Module) -> Iterator[nn.Module]:
-    """The modules of the longest list of equal blocks: what every decoder is built of."""
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) and len({type(b) for b in m}) == 1]
-    if not lists:
-        raise RunError(ExitCode.INVALID_SPEC, "spec.parallelism.strategy: FSDP needs a model built of decoder layers")
-    yield from max(lists, key=len)
 
 
 def _mesh(place: Place, ranks_per_node: int | None) -> DeviceMesh:

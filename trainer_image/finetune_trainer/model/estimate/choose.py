@@ -128,10 +128,12 @@ def choose_setting(
     auto = spec.training.activation_checkpointing is ActivationCheckpointing.AUTO
     if not auto or not on_gpu or capacity is None or memory(model, spec, setting).total <= capacity:
         return setting, why
-    selective, full = (replace(setting, recompute=how) for how in RECOMPUTED)
-    needed = memory(model, spec, selective).total
-    if needed <= capacity:
-        return selective, f"{why}; cheap activations are computed again to need {human_bytes(needed)}"
+    if not spec.training.compile:
+        selective = replace(setting, recompute=ActivationCheckpointing.SELECTIVE)
+        needed = memory(model, spec, selective).total
+        if needed <= capacity:
+            return selective, f"{why}; cheap activations are computed again to need {human_bytes(needed)}"
+    full = replace(setting, recompute=ActivationCheckpointing.FULL)
     return full, f"{why}; activations are computed again to need {human_bytes(memory(model, spec, full).total)}"
 
 
@@ -154,7 +156,8 @@ def _changes(spec: FineTuneJobSpec, setting: Setting) -> Iterator[tuple[str, str
     while micro >= 1:
         yield "micro", f"training.microBatchSize: {micro}", spec, _micro(setting, micro)
         micro //= 2
-    for how in RECOMPUTED if setting.recompute is ActivationCheckpointing.NONE else ():
+    again = RECOMPUTED[1:] if spec.training.compile else RECOMPUTED
+    for how in again if setting.recompute is ActivationCheckpointing.NONE else ():
         words = f"training.activationCheckpointing: {how}"
         yield "recompute", words, spec, replace(setting, recompute=how)
     if setting.recompute is not ActivationCheckpointing.FULL:

@@ -38,6 +38,8 @@ def test_golden() -> None:
         {"data": {"train": [{"uri": "s3://artifacts/train.jsonl", "secretRef": {"name": "b"}}]}},
         {"training": {"maxSteps": 100, "microBatchSize": 2}},
         {"training": {"maxSteps": 100, "seed": 42}},
+        {"training": {"maxSteps": 100, "compile": True}},
+        {"training": {"maxSteps": 100, "kernels": "Liger"}},
     ],
 )
 def test_what_does_not_change_the_model_does_not_change_the_key(changes: dict[str, Any]) -> None:

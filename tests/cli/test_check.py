@@ -69,6 +69,18 @@ def test_a_good_one_has_no_problem(tmp_path: Path) -> None:
             "    precision: FP16\n  parallelism: {strategy: ZeRO1}",
             "FP16's loss scale has not been proven under ZeRO",
         ),
+        ("    precision: FP32", "    kernels: Liger", "Liger's kernels need a GPU; set training.kernels: Torch"),
+        ("    precision: FP32", "    compile: true\n    kernels: Liger", "compile makes kernels of its own"),
+        (
+            "    precision: FP32",
+            "    compile: true\n    activationCheckpointing: Selective",
+            "compile chooses itself what it keeps of a layer",
+        ),
+        (
+            "    precision: FP32",
+            "    compile: true\n  parallelism: {strategy: ZeRO1}",
+            "compile has not been proven under ZeRO",
+        ),
         (
             "    precision: FP32",
             "    precision: FP32\n    regularization: {labelSmoothing: \"0.1\"}\n  objective: {type: DPO}",

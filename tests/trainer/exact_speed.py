@@ -1,9 +1,10 @@
-"""As exact.py, in FP16. Run by test_engine_resume_speed.py, once per rank."""
+"""As exact.py, in FP16 and compiled. Run by test_engine_resume_speed.py, once per rank."""
 
 from __future__ import annotations
 
 import json
 
+import torch
 import torch.distributed as dist
 
 from finetune_trainer.engine import loss_scale
@@ -12,6 +13,7 @@ from tests.trainer.exact import FULL, LORA, Ranks
 
 FSDP = {"parallelism": {"strategy": "FSDP"}}
 FP16 = {"training": {"precision": "FP16"}}
+COMPILED = {"training": {"compile": True}}
 HUGE = 2.0**19
 """FP16 ends at 2**16: some steps are left out until the scale has come down."""
 
@@ -31,6 +33,16 @@ def two_ranks(ranks: Ranks) -> None:
     loss_scale.FIRST = first
     ranks.train("overflow-middle", 2, {**FULL, **FP16})
     ranks.train("fp16-shrink", 1, {**LORA, **FP16}, stop=(5, 1))
+    compiled(ranks)
+
+
+def compiled(ranks: Ranks) -> None:
+    """Each attempt compiles for itself, as in a pod of its own."""
+    for name, changes in (("compiled", LORA), ("compiled-fsdp", {**FULL, **FSDP})):
+        ranks.train(f"{name}-plain", 1, changes)
+        for part, attempt, stop in (("whole", 1, None), ("middle", 1, (4, 1)), ("middle", 2, None)):
+            torch._dynamo.reset()
+            ranks.train(f"{name}-{part}", attempt, {**changes, **COMPILED}, stop=stop)
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""FP16 resumes with its loss scale bit for bit, and a step that overflows is left out by all ranks."""
+"""FP16 resumes with its loss scale bit for bit, and a step that overflows is left out by all ranks; compiled layers
+resume bit for bit too, and learn what plain ones learn."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def metrics(results: Results, run: str, attempt: int) -> list[dict[str, Any]]:
     return [line for line in lines if "learningRate" in line]
 
 
-@pytest.mark.parametrize("name", ["fp16", "fp16-fsdp", "overflow"])
-def test_fp16_resumes_bit_for_bit(results: Results, name: str) -> None:
+@pytest.mark.parametrize("name", ["fp16", "fp16-fsdp", "overflow", "compiled", "compiled-fsdp"])
+def test_it_resumes_bit_for_bit(results: Results, name: str) -> None:
     whole, parts = results[f"{name}-whole-1"], [f"{name}-middle-1", f"{name}-middle-2"]
     last = results[parts[-1]]
     assert [results[part]["code"] for part in parts] == [85, 0]
@@ -40,6 +41,14 @@ def test_fp16_learns_what_fp32_learns(results: Results) -> None:
     found, wanted = results["fp16-whole-1"]["losses"], results["fp32-1"]["losses"]
     assert max(abs(found[step] - wanted[step]) for step in wanted) < 0.02
     assert found["10"] < found["1"]
+
+
+# Compiled dropout draws other numbers than the plain one, of as many.
+@pytest.mark.parametrize(("name", "near"), [("compiled", 0.05), ("compiled-fsdp", 1e-4)])
+def test_compiled_layers_learn_what_plain_ones_learn(results: Results, name: str, near: float) -> None:
+    found, wanted = results[f"{name}-whole-1"]["losses"], results[f"{name}-plain-1"]["losses"]
+    assert max(abs(found[step] - wanted[step]) for step in wanted) < near
+    assert found != wanted
 
 
 def test_fp16_goes_on_with_another_number_of_processes(results: Results) -> None:

@@ -236,6 +236,17 @@ def test_auto_computes_cheap_activations_again_before_it_computes_all_again() ->
         assert "computed again" in why
 
 
+def test_a_compiler_is_left_to_choose_what_is_cheap() -> None:
+    found, spec = llama_8b(), big(micro=4, training={"compile": True})
+    sizes: dict[str, Any] = {"world": 1, "per_node": 1, "micro_batch": 4, "accumulation": 1}
+    plain = setting_for(spec, StrategyName.DDP, **sizes)
+    cheap = memory(found, spec, replace(plain, recompute=RECOMPUTED[0])).total
+    chosen, _ = choose_setting(found, spec, **sizes, capacity=cheap, on_gpu=True)
+    assert chosen.recompute is RECOMPUTED[1]
+    assert nearest_fits(found, spec, plain, cheap)
+    assert not any("Selective" in words for words in nearest_fits(found, spec, plain, cheap))
+
+
 def test_one_gpu_cannot_hold_8b_full_whatever_the_micro_batch() -> None:
     nearest = judged(big(full=True)).nearest
     assert not any(n.startswith("training.microBatchSize") for n in nearest)

@@ -50,7 +50,7 @@ def compile_layers(model: nn.Module) -> None:
     """Raises SpecError for a model that is not built of layers."""
     # Beside the run's other scratch: the default lies under the name of a user, which a pod's has not.
     os.environ.setdefault(_CACHE, str(Places.here().compiled))
-    layers = list(decoder_layers(model))
+    layers = decoder_layers(model)
     if not layers:
         raise SpecError(_FIELD, True, f"{type(model).__name__} is not built of decoder layers; remove the field")
     for layer in layers:

@@ -45,7 +45,7 @@ class FSDP(WithAdam):
             if parallelism.offload
             else OffloadPolicy(),
         }
-        layers = list(decoder_layers(model))
+        layers = decoder_layers(model)
         if not layers:
             raise SpecError("spec.parallelism.strategy", self.name, "it needs a model built of decoder layers; use DDP")
         for layer in layers:

@@ -35,6 +35,7 @@ TASKS = (
     Task(precision="BF16"),
     Task(method="FullFineTune", learning_rate="2e-5"),
     Task(packing=True, batch=4, rows=512),
+    Task(compiled=True),
 )
 _EXAMPLES = """\
 examples:

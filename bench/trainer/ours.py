@@ -38,6 +38,7 @@ def run_config(folder: Path, task: Task, run: str, **checkpoint: Any) -> RunConf
                 "globalBatchSize": task.batch,
                 "precision": task.precision,
                 "learningRate": task.learning_rate,
+                "compile": task.compiled,
             },
             "checkpoint": {"interval": "1h", **checkpoint},
             "resources": {"gpusPerNode": 0},

@@ -15,6 +15,7 @@ class Task:
     method: str = "LoRA"
     precision: str = "FP32"
     packing: bool = False
+    compiled: bool = False
     rows: int = 192
     batch: int = 8
     steps: int = 20
@@ -27,7 +28,8 @@ class Task:
 
     @property
     def title(self) -> str:
-        return f"{self.method}, {self.precision}, {'packed' if self.packing else 'one record a row'}"
+        rows = "packed" if self.packing else "one record a row"
+        return f"{self.method}, {self.precision}, {rows}{', compiled' if self.compiled else ''}"
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

@@ -70,6 +70,7 @@ def main() -> None:
                 packing=task.packing,
                 completion_only_loss=True,
                 gradient_checkpointing=False,
+                torch_compile=task.compiled,
                 logging_strategy="no",
                 save_strategy="no",
                 report_to="none",

@@ -249,7 +249,7 @@ class Training(ApiModel):
         bool,
         Field(
             description="Compile decoder layers (torch.compile): steps get shorter, and each attempt begins with a "
-            "minute or so of compiling. The trainer image needs a compiler."
+            "minute or so of compiling. A trainer image of your own needs a compiler for that."
         ),
     ] = False
     kernels: Annotated[

@@ -1,4 +1,4 @@
-"""What the story leaves out, on the real cluster: suspend and resume, and pods that never start."""
+"""What the story leaves out, on the real cluster: suspend and resume, compiled layers, and pods that never start."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from e2e.story.stage import Stage, attempts, step
 from e2e.story.training import evict
+from finetune_api.pod import SCRATCH_DIR
 
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(600)]
 
@@ -48,6 +49,22 @@ def test_a_sharded_job_is_preempted_and_resumed_by_another_strategy(stage: Stage
     assert attempts(job)[-1]["startStep"] == saved["step"] >= 20
     assert attempts(job)[0]["lostSteps"] == 0
     stage.until("it is published", lambda: stage.get("sharded")["status"].get("phase") == "Succeeded", timeout=240)
+
+
+def test_a_compiled_job_is_preempted_and_compiles_again(stage: Stage) -> None:
+    """By the image's own compiler, in a pod that may write to its scratch volumes only."""
+    training = {"maxSteps": 600, "compile": True}
+    changes = {"resources": {"nodes": 1}, "training": training, "evaluation": {"gate": None}}
+    stage.apply(stage.example("02-full-finetune.yaml", name="compiled", **changes))
+    stage.wait("compiled", "step 20", lambda j: step(j) >= 20)
+    [pod] = stage.trainers("compiled", 1)
+    find = ("find", SCRATCH_DIR, "-name", "*.so")
+    found = stage.kubectl("-n", stage.namespace, "exec", pod["metadata"]["name"], "--", *find)
+    assert found.strip(), "nothing was compiled"
+    evict(stage, pod)
+    job = stage.wait("compiled", "it resumed", lambda j: len(attempts(j)) == 2 and attempts(j)[-1].get("resumedAt"))
+    assert attempts(job)[0]["lostSteps"] == 0
+    stage.until("it is published", lambda: stage.get("compiled")["status"].get("phase") == "Succeeded", timeout=240)
 
 
 def test_pods_that_never_start_are_given_up_in_words(stage: Stage) -> None:

@@ -49,9 +49,5 @@ class Places:
         return self.scratch / "trainer.log"
 
     @property
-    def compiled(self) -> Path:
-        return self.scratch / "compiled"
-
-    @property
     def tmp(self) -> Path:
         return self.scratch / "tmp"

@@ -21,11 +21,9 @@ from torch import nn
 
 from finetune_api.finetunejob import FineTuneJobSpec
 from finetune_trainer.common.errors import SpecError
-from finetune_trainer.common.places import Places
 from finetune_trainer.engine.layers import decoder_layers
 
 _FIELD = "spec.training.compile"
-_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def is_compiled(spec: FineTuneJobSpec, device: torch.device) -> bool:
@@ -48,8 +46,6 @@ def compiler(device: torch.device) -> str | None:
 
 def compile_layers(model: nn.Module) -> None:
     """Raises SpecError for a model that is not built of layers."""
-    # Beside the run's other scratch: the default lies under the name of a user, which a pod's has not.
-    os.environ.setdefault(_CACHE, str(Places.here().compiled))
     layers = decoder_layers(model)
     if not layers:
         raise SpecError(_FIELD, True, f"{type(model).__name__} is not built of decoder layers; remove the field")
